@@ -1,0 +1,1 @@
+"""The worker services. None imports another; `control` composes them."""

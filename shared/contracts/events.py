@@ -1,0 +1,452 @@
+"""The event catalogue: one struct for the data of each event type, and the registry of them.
+
+An event's *type* is `<noun>.<past verb>`; on topics it is written `io.signalbox.<noun>.<past verb>.v1`. The envelope (item,
+version, instants, actor, reason) belongs to the ledger; what is here is `data` alone. Members may be added with a default;
+none is ever removed or given another meaning. Instants in data are aware UTC; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all event data."""
+
+    type: ClassVar[str] = ""
+
+
+class Label(msgspec.Struct, frozen=True, omit_defaults=True, rename={"origin": "from"}):
+    """A label's value and where it came from: `given`, `rule` (then named), `model` or `default`."""
+
+    value: str
+    origin: str = "given"
+    rule: str | None = None
+
+
+class Requester(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who asks: the customer or system a ticket came from."""
+
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    tier: str | None = None
+    automated: bool = False
+
+
+# ---- ticket -------------------------------------------------------------------------------------------------------------
+
+
+class TicketOpened(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.opened"
+    subject: str
+    body: str = ""
+    source: str = "api"
+    external_id: str | None = None
+    dedup_key: str | None = None
+    kind: str | None = None
+    labels: dict[str, str] = {}
+    requester: Requester = Requester()
+    fields: dict[str, Any] = {}
+    lane: str = "normal"
+
+
+class TicketClassified(Data, frozen=True, kw_only=True):
+    """Labels, priority and queue as the router decided them; `kind` names the flow."""
+
+    type: ClassVar[str] = "ticket.classified"
+    labels: dict[str, Label]
+    priority: str
+    group: str
+    kind: str
+    lane: str
+    skills: dict[str, int] = {}
+    fields: dict[str, Any] = {}
+
+
+class TicketSet(Data, frozen=True, kw_only=True):
+    """A person changed labels, fields or the priority; only what changed is named."""
+
+    type: ClassVar[str] = "ticket.set"
+    labels: dict[str, str] = {}
+    fields: dict[str, Any] = {}
+    priority: str | None = None
+
+
+class TicketQueued(Data, frozen=True, kw_only=True):
+    """The ticket waits in a group's queue; `why` is said once for each wait."""
+
+    type: ClassVar[str] = "ticket.queued"
+    group: str
+    why: str
+    node: str = "main"
+    visit: int = 1
+
+
+class TicketOffered(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.offered"
+    group: str
+    agent: str
+    assignment: int
+    expires_at: datetime
+    node: str = "main"
+    visit: int = 1
+
+
+class TicketAssigned(Data, frozen=True, kw_only=True):
+    """`assignment` numbers the ticket's assignments; a stale accept or timer names an older one."""
+
+    type: ClassVar[str] = "ticket.assigned"
+    group: str
+    agent: str
+    assignment: int
+    weight: float = 1.0
+    over_capacity: bool = False
+    node: str = "main"
+    visit: int = 1
+
+
+class TicketAccepted(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.accepted"
+    agent: str
+    assignment: int
+    node: str = "main"
+    visit: int = 1
+
+
+class TicketDeclined(Data, frozen=True, kw_only=True):
+    """An offer or assignment was refused (`timed_out`: by silence)."""
+
+    type: ClassVar[str] = "ticket.declined"
+    agent: str
+    assignment: int
+    reason: str = ""
+    timed_out: bool = False
+
+
+class TicketTransferred(Data, frozen=True, kw_only=True):
+    """To a group (the router then assigns) or to an agent (`TicketAssigned` follows in the same append)."""
+
+    type: ClassVar[str] = "ticket.transferred"
+    group: str
+    agent: str | None = None
+    from_group: str | None = None
+    from_agent: str | None = None
+    reason: str = ""
+
+
+class TicketReplied(Data, frozen=True, kw_only=True):
+    """A public message: by an agent (`author` agent) or from the customer (`author` customer)."""
+
+    type: ClassVar[str] = "ticket.replied"
+    author: str
+    text: str = ""
+    automated: bool = False
+
+
+class TicketNoted(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.noted"
+    text: str
+    repeat: dict[str, Any] | None = None
+
+
+class TicketMentioned(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.mentioned"
+    people: tuple[str, ...]
+    text: str = ""
+
+
+class TicketPaused(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.paused"
+    reason: str = ""
+
+
+class TicketResumed(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.resumed"
+
+
+class TicketResolved(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.resolved"
+    resolution: str = ""
+
+
+class TicketReopened(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.reopened"
+    reason: str = ""
+
+
+class TicketClosed(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.closed"
+    reason: str = ""
+
+
+class TicketMerged(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.merged"
+    into: int
+
+
+class TicketRated(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.rated"
+    score: int
+    comment: str = ""
+
+
+class TicketAssignmentFailed(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.assignment_failed"
+    group: str
+    why: str
+    declined: tuple[str, ...] = ()
+
+
+# ---- people, playbook -----------------------------------------------------------------------------------------------------
+
+
+class AgentChanged(Data, frozen=True, kw_only=True):
+    """Presence, leave, skills or the record itself changed; only what changed is named."""
+
+    type: ClassVar[str] = "agent.changed"
+    agent: str
+    presence: str | None = None
+    leave: list[dict[str, Any]] | None = None
+    skills: dict[str, int] | None = None
+    record: dict[str, Any] | None = None
+    active: bool | None = None
+
+
+class PlaybookPublished(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "playbook.published"
+    name: str
+    number: int
+    checksum: str
+    running: str = "keep"
+    undoes: int | None = None
+
+
+# ---- sla ------------------------------------------------------------------------------------------------------------------
+
+
+class ClockRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One clock as an event names it."""
+
+    metric: str
+    cycle: int = 1
+    generation: int = 1
+    policy: str = ""
+    target_seconds: float | None = None
+    due_at: datetime | None = None
+
+
+class SlaStarted(Data, frozen=True, kw_only=True):
+    """All clocks that began at this instant."""
+
+    type: ClassVar[str] = "sla.started"
+    clocks: tuple[ClockRef, ...]
+
+
+class SlaMoved(Data, frozen=True, kw_only=True):
+    """Due instants changed: pause, resume, another priority, policy or calendar (`cause`)."""
+
+    type: ClassVar[str] = "sla.moved"
+    clocks: tuple[ClockRef, ...]
+    cause: str = ""
+
+
+class SlaWarned(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "sla.warned"
+    metric: str
+    threshold: str
+    due_at: datetime
+    cycle: int = 1
+    generation: int = 1
+    policy: str = ""
+    remaining_seconds: float = 0.0
+    late: bool = False
+    recipients: tuple[str, ...] = ()
+
+
+class SlaBreached(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "sla.breached"
+    metric: str
+    due_at: datetime
+    breached_at: datetime
+    cycle: int = 1
+    generation: int = 1
+    policy: str = ""
+    priority: str = ""
+    cause: str = "time"
+    late: bool = False
+
+
+class SlaMet(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "sla.met"
+    metric: str
+    stopped_at: datetime
+    cycle: int = 1
+    elapsed_seconds: float = 0.0
+    breached: bool = False
+
+
+class SlaCancelled(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "sla.cancelled"
+    metric: str
+    cycle: int = 1
+    cause: str = ""
+
+
+# ---- flow and escalation --------------------------------------------------------------------------------------------------
+
+
+class NodeEntered(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "node.entered"
+    node: str
+    visit: int
+    group: str | None = None
+    role: str | None = None
+    due_at: datetime | None = None
+
+
+class NodeCompleted(Data, frozen=True, kw_only=True):
+    """`cancelled`: the visit ended because a sibling or a jump ended it."""
+
+    type: ClassVar[str] = "node.completed"
+    node: str
+    visit: int
+    outcome: str | None = None
+    cancelled: bool = False
+    material: dict[str, Any] = {}
+    waived: tuple[str, ...] = ()
+
+
+class NodeStalled(Data, frozen=True, kw_only=True):
+    """A node's or assignment's expected instant passed with nobody moving it."""
+
+    type: ClassVar[str] = "node.stalled"
+    node: str
+    visit: int
+    due_at: datetime
+    owner: str | None = None
+    group: str | None = None
+    level: int = 1
+    dwell_seconds: float = 0.0
+    shares: dict[str, float] = {}
+    cause: str = "node"
+
+
+class EscalationRaised(Data, frozen=True, kw_only=True):
+    """A chain started; `cause` says what for (`unaccepted`, `node`, `sla`, `manual`)."""
+
+    type: ClassVar[str] = "escalation.raised"
+    escalation: int
+    chain: str
+    cause: str
+    owner: str | None = None
+    metric: str | None = None
+
+
+class EscalationStepped(Data, frozen=True, kw_only=True):
+    """A step was taken: `targets` are told, `skipped` says why others were not."""
+
+    type: ClassVar[str] = "escalation.stepped"
+    escalation: int
+    chain: str
+    step: int
+    level: int
+    round: int = 1
+    targets: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    skipped: dict[str, str] = {}
+
+
+class EscalationAcknowledged(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "escalation.acknowledged"
+    escalation: int
+    by: str
+    expires_at: datetime | None = None
+
+
+class EscalationEnded(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "escalation.ended"
+    escalation: int
+    why: str
+
+
+class EscalationExhausted(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "escalation.exhausted"
+    escalation: int
+    chain: str
+    fallback: str | None = None
+
+
+# ---- deliveries -----------------------------------------------------------------------------------------------------------
+
+
+class _Delivery(Data, frozen=True, kw_only=True):
+    ticket: int | None = None
+    recipient: str = ""
+    channel: str = ""
+    provider: str = ""
+    attempt: int = 0
+    provider_id: str | None = None
+    detail: str = ""
+
+
+class DeliverySent(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.sent"
+
+
+class DeliveryDelivered(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.delivered"
+
+
+class DeliveryRead(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.read"
+
+
+class DeliveryFailed(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.failed"
+
+
+class DeliveryUnknown(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.unknown"
+
+
+class DeliverySuppressed(_Delivery, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delivery.suppressed"
+
+
+CATALOGUE: dict[str, type[Data]] = {
+    struct.type: struct
+    for struct in (
+        TicketOpened, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted, TicketDeclined,
+        TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
+        TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketAssignmentFailed, AgentChanged, PlaybookPublished,
+        SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, NodeEntered, NodeCompleted, NodeStalled,
+        EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationEnded, EscalationExhausted,
+        DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
+    )
+}  # fmt: skip
+
+
+def topic_type(event_type: str) -> str:
+    """`ticket.opened` -> `io.signalbox.ticket.opened.v1`."""
+    return f"io.signalbox.{event_type}.v1"
+
+
+def decode(event_type: str, data: Any) -> Data:
+    """Data of a stored event as its struct. Unknown members are ignored: an older reader meets a newer writer's additions.
+
+    Raises `KeyError` for a type outside the catalogue and `msgspec.ValidationError` for a wrong shape.
+    """
+    return msgspec.convert(data, CATALOGUE[event_type], strict=False)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of every event's data, by topic type."""
+    schemas, components = msgspec.json.schema_components(list(CATALOGUE.values()), ref_template="#/$defs/{name}")
+    by_type = {topic_type(kind): one for kind, one in zip(CATALOGUE, schemas, strict=True)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "types": by_type, "$defs": components}

@@ -1,0 +1,83 @@
+"""The one registry of item kinds: the row that is locked, and the services each event wakes.
+
+A new kind is a row here; a new subscriber of an event is a name in `WAKES`. Order in `WAKES` has no meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SERVICES = ("router", "sla", "escalation", "notifier")
+LANES = ("urgent", "normal", "bulk")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of item: `table` holds its row (`id`, `version`, and `state` where `stateful`)."""
+
+    name: str
+    table: str
+    stateful: bool
+
+
+TICKET = Kind("ticket", "ledger.ticket", stateful=True)
+DELIVERY = Kind("delivery", "notifier.message", stateful=False)
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        TICKET,
+        DELIVERY,
+        *(
+            Kind(name, "ledger.item", stateful=True)
+            for name in ("agent", "group", "digest", "subscription", "schedule", "playbook", "job")
+        ),
+    )
+}
+
+_EVERY_DECIDER = ("router", "sla", "escalation", "notifier")
+
+WAKES: dict[str, tuple[str, ...]] = {
+    "ticket.opened": ("router",),
+    "ticket.classified": ("sla", "escalation"),
+    "ticket.set": ("router", "sla", "escalation"),
+    "ticket.queued": ("escalation", "notifier"),
+    "ticket.offered": ("router", "escalation", "notifier"),
+    "ticket.assigned": ("router", "sla", "escalation", "notifier"),
+    "ticket.accepted": ("router", "sla", "escalation", "notifier"),
+    "ticket.declined": ("router", "escalation", "notifier"),
+    "ticket.transferred": ("router", "sla", "escalation", "notifier"),
+    "ticket.replied": ("sla", "escalation", "notifier"),
+    "ticket.noted": ("notifier",),
+    "ticket.mentioned": ("notifier",),
+    "ticket.paused": ("router", "sla", "escalation", "notifier"),
+    "ticket.resumed": ("router", "sla", "escalation", "notifier"),
+    "ticket.resolved": _EVERY_DECIDER,
+    "ticket.reopened": _EVERY_DECIDER,
+    "ticket.closed": _EVERY_DECIDER,
+    "ticket.merged": _EVERY_DECIDER,
+    "ticket.rated": (),
+    "ticket.assignment_failed": ("escalation", "notifier"),
+    "agent.changed": ("router",),
+    "playbook.published": (),
+    "sla.started": (),
+    "sla.moved": (),
+    "sla.warned": ("escalation", "notifier"),
+    "sla.breached": ("escalation", "notifier"),
+    "sla.met": ("escalation", "notifier"),
+    "sla.cancelled": ("escalation", "notifier"),
+    "node.entered": ("router", "sla", "escalation", "notifier"),
+    "node.completed": ("router", "sla", "escalation", "notifier"),
+    "node.stalled": ("notifier",),
+    "escalation.raised": ("escalation", "notifier"),
+    "escalation.stepped": ("router", "notifier"),
+    "escalation.acknowledged": ("escalation", "notifier"),
+    "escalation.ended": ("notifier",),
+    "escalation.exhausted": ("notifier",),
+    "delivery.sent": (),
+    "delivery.delivered": (),
+    "delivery.read": (),
+    "delivery.failed": (),
+    "delivery.unknown": (),
+    "delivery.suppressed": (),
+}

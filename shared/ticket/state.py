@@ -1,0 +1,300 @@
+"""The ticket as its events make it. `evolve` must stay total over the catalogue: an event it does not know changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.contracts import events as e
+from shared.contracts.envelope import Recorded
+
+OPEN = frozenset({"new", "assigned", "in_progress", "pending"})
+MAIN = "main"
+PRIORITY_LANES = {"urgent": "urgent", "critical": "urgent"}
+
+
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A visit of a node that is open now, with its own owner."""
+
+    name: str
+    visit: int
+    entered_at: datetime
+    group: str | None = None
+    assignee: str | None = None
+    due_at: datetime | None = None
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything decisions need, small enough to be rewritten with each append; long texts stay in the events.
+
+    `group`, `assignee` and `node` are those of the main path. `assignment` counts assignments; `escalation` is the open one.
+    """
+
+    id: int
+    version: int
+    status: str
+    opened_at: datetime
+    updated_at: datetime
+    source: str
+    subject: str
+    lane: str
+    kind: str | None = None
+    external_id: str | None = None
+    dedup_key: str | None = None
+    requester: e.Requester = e.Requester()
+    labels: dict[str, e.Label] = {}
+    fields: dict[str, Any] = {}
+    priority: str | None = None
+    group: str | None = None
+    assignee: str | None = None
+    last_assignee: str | None = None
+    accepted: bool = False
+    assignment: int = 0
+    assigned_at: datetime | None = None
+    declined: tuple[str, ...] = ()
+    offered_to: str | None = None
+    skills: dict[str, int] = {}
+    node: str = MAIN
+    nodes: tuple[Node, ...] = ()
+    flow: dict[str, Any] | None = None
+    pause_reason: str | None = None
+    replied: bool = False
+    resolved_at: datetime | None = None
+    closed_at: datetime | None = None
+    reopened: int = 0
+    merged_into: int | None = None
+    escalation: int | None = None
+    escalations: int = 0
+    score: int | None = None
+    playbook: int = 0
+
+    @property
+    def number(self) -> str:
+        """What people read and say on the phone."""
+        return f"T-{self.id}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN
+
+
+def lane_of(priority: str | None, lane: str) -> str:
+    """The lane after classification: an urgent priority goes first; a bulk ticket stays bulk unless it is urgent."""
+    if priority in PRIORITY_LANES:
+        return PRIORITY_LANES[priority]
+    return "bulk" if lane == "bulk" else "normal"
+
+
+def opened(ticket_id: int, data: e.TicketOpened, at: datetime, playbook: int) -> Ticket:
+    """The ticket after its first event (version 1)."""
+    return Ticket(
+        id=ticket_id,
+        version=1,
+        status="new",
+        opened_at=at,
+        updated_at=at,
+        source=data.source,
+        subject=data.subject[:200],
+        lane=data.lane,
+        kind=data.kind,
+        external_id=data.external_id,
+        dedup_key=data.dedup_key,
+        requester=data.requester,
+        labels={name: e.Label(value) for name, value in data.labels.items()},
+        fields=data.fields,
+        playbook=playbook,
+    )
+
+
+def evolve(ticket: Ticket, data: e.Data, at: datetime, version: int) -> Ticket:
+    """The ticket after one more event, which happened at `at` and has the item's `version`."""
+    change = _CHANGES.get(data.type)
+    changes = change(ticket, data, at) if change else {}
+    return replace(ticket, version=version, updated_at=at, **changes)
+
+
+def project(recorded: list[Recorded]) -> Ticket:
+    """A ticket from its whole stream, version 1 first: what the stored row must equal."""
+    first = recorded[0]
+    if not isinstance(first.data, e.TicketOpened):
+        raise ValueError(f"ticket {first.id} does not begin with ticket.opened but {first.type}")
+    ticket = opened(first.id, first.data, first.happened_at, first.playbook)
+    for event in recorded[1:]:
+        ticket = evolve(ticket, event.data, event.happened_at, event.version)
+    return ticket
+
+
+# ---- one function an event; each returns the members that change -----------------------------------------------------------
+
+_Changes = dict[str, Any]
+
+
+def _classified(t: Ticket, d: e.TicketClassified, _: datetime) -> _Changes:
+    return {
+        "labels": d.labels,
+        "priority": d.priority,
+        "group": d.group,
+        "kind": d.kind,
+        "lane": d.lane,
+        "skills": d.skills,
+        "fields": {**t.fields, **d.fields} if d.fields else t.fields,
+    }
+
+
+def _set(t: Ticket, d: e.TicketSet, _: datetime) -> _Changes:
+    priority = d.priority or t.priority
+    return {
+        "labels": {**t.labels, **{name: e.Label(value) for name, value in d.labels.items()}},
+        "fields": {**t.fields, **d.fields},
+        "priority": priority,
+        "lane": lane_of(priority, t.lane) if d.priority else t.lane,
+    }
+
+
+def _queued(t: Ticket, d: e.TicketQueued, _: datetime) -> _Changes:
+    status = "pending" if t.status == "pending" else "new"
+    return {
+        "group": d.group,
+        "status": status,
+        "assignee": None,
+        "accepted": False,
+        "offered_to": None,
+        "assigned_at": None,
+    }
+
+
+def _offered(t: Ticket, d: e.TicketOffered, _: datetime) -> _Changes:
+    return {"group": d.group, "offered_to": d.agent, "assignment": d.assignment}
+
+
+def _assigned(t: Ticket, d: e.TicketAssigned, at: datetime) -> _Changes:
+    if d.node != t.node:
+        return {"nodes": _owned(t.nodes, d.node, d.visit, d.group, d.agent), "assignment": d.assignment}
+    return {
+        "group": d.group,
+        "assignee": d.agent,
+        "last_assignee": d.agent,
+        "assignment": d.assignment,
+        "assigned_at": at,
+        "accepted": False,
+        "offered_to": None,
+        "status": "pending" if t.status == "pending" else "assigned",
+        "nodes": _owned(t.nodes, d.node, d.visit, d.group, d.agent),
+    }
+
+
+def _accepted(t: Ticket, d: e.TicketAccepted, _: datetime) -> _Changes:
+    if d.node != t.node:
+        return {}
+    return {"accepted": True, "declined": (), "status": "pending" if t.status == "pending" else "in_progress"}
+
+
+def _declined(t: Ticket, d: e.TicketDeclined, _: datetime) -> _Changes:
+    return {**_unowned(t), "declined": (*(one for one in t.declined if one != d.agent), d.agent)}
+
+
+def _transferred(t: Ticket, d: e.TicketTransferred, _: datetime) -> _Changes:
+    return {**_unowned(t), "group": d.group, "declined": ()}
+
+
+def _replied(t: Ticket, d: e.TicketReplied, _: datetime) -> _Changes:
+    return {"replied": True} if d.author == "agent" and not d.automated else {}
+
+
+def _paused(t: Ticket, d: e.TicketPaused, _: datetime) -> _Changes:
+    return {"status": "pending", "pause_reason": d.reason}
+
+
+def _resumed(t: Ticket, _d: e.TicketResumed, _: datetime) -> _Changes:
+    return {
+        "status": "new" if t.assignee is None else "in_progress" if t.accepted else "assigned",
+        "pause_reason": None,
+    }
+
+
+def _resolved(t: Ticket, _d: e.TicketResolved, at: datetime) -> _Changes:
+    return {"status": "resolved", "resolved_at": at, "pause_reason": None, "offered_to": None}
+
+
+def _reopened(t: Ticket, _d: e.TicketReopened, _: datetime) -> _Changes:
+    return {
+        **_unowned(t),
+        "resolved_at": None,
+        "closed_at": None,
+        "reopened": t.reopened + 1,
+        "declined": (),
+        "pause_reason": None,
+    }
+
+
+def _closed(t: Ticket, _d: e.TicketClosed, at: datetime) -> _Changes:
+    return {
+        "status": "closed",
+        "closed_at": at,
+        "resolved_at": t.resolved_at or at,
+        "pause_reason": None,
+        "offered_to": None,
+    }
+
+
+def _merged(t: Ticket, d: e.TicketMerged, at: datetime) -> _Changes:
+    return {"status": "merged", "merged_into": d.into, "closed_at": at, "offered_to": None}
+
+
+def _rated(t: Ticket, d: e.TicketRated, _: datetime) -> _Changes:
+    return {"score": d.score}
+
+
+def _node_entered(t: Ticket, d: e.NodeEntered, at: datetime) -> _Changes:
+    return {"nodes": (*t.nodes, Node(d.node, d.visit, at, d.group, None, d.due_at))}
+
+
+def _node_completed(t: Ticket, d: e.NodeCompleted, _: datetime) -> _Changes:
+    return {"nodes": tuple(n for n in t.nodes if (n.name, n.visit) != (d.node, d.visit))}
+
+
+def _raised(t: Ticket, d: e.EscalationRaised, _: datetime) -> _Changes:
+    return {"escalation": d.escalation, "escalations": max(t.escalations, d.escalation)}
+
+
+def _escalation_over(t: Ticket, d: e.EscalationEnded | e.EscalationExhausted, _: datetime) -> _Changes:
+    return {"escalation": None} if t.escalation == d.escalation else {}
+
+
+def _unowned(t: Ticket) -> _Changes:
+    return {"status": "new", "assignee": None, "accepted": False, "offered_to": None, "assigned_at": None}
+
+
+def _owned(nodes: tuple[Node, ...], name: str, visit: int, group: str, agent: str) -> tuple[Node, ...]:
+    if not nodes:
+        return nodes
+    return tuple(replace(n, group=group, assignee=agent) if (n.name, n.visit) == (name, visit) else n for n in nodes)
+
+
+_CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
+    "ticket.classified": _classified,
+    "ticket.set": _set,
+    "ticket.queued": _queued,
+    "ticket.offered": _offered,
+    "ticket.assigned": _assigned,
+    "ticket.accepted": _accepted,
+    "ticket.declined": _declined,
+    "ticket.transferred": _transferred,
+    "ticket.replied": _replied,
+    "ticket.paused": _paused,
+    "ticket.resumed": _resumed,
+    "ticket.resolved": _resolved,
+    "ticket.reopened": _reopened,
+    "ticket.closed": _closed,
+    "ticket.merged": _merged,
+    "ticket.rated": _rated,
+    "node.entered": _node_entered,
+    "node.completed": _node_completed,
+    "escalation.raised": _raised,
+    "escalation.ended": _escalation_over,
+    "escalation.exhausted": _escalation_over,
+}
