@@ -1,0 +1,156 @@
+"""The dispatcher: the loop in every worker process that makes sure due work is looked at, with Redis or without.
+
+For each lane of its process it knows the next instant and rings the lane itself when that comes; a sweep each second reads the
+earliest instant of every lane in one statement, which finds what lost its bell, what was busy when it was claimed, and what other
+processes armed. A doorbell from Redis only makes it faster. Dead workers' journals are audited here too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Engine
+
+from shared.ledger import sql
+from shared.ledger.lane import Journal, Lane, audit_journal
+from shared.runtime import metrics
+from shared.runtime.broker import Bells
+from shared.runtime.clock import monotonic
+from shared.runtime.loops import Loop
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 1.0
+SWEEP_WITHOUT_REDIS_SECONDS = 0.1
+AUDIT_SECONDS = 1.0
+TICK_SECONDS = 0.004
+"""Instants closer than this are gathered into one claim."""
+
+
+class Dispatcher:
+    """Drives the lanes of one process. `start` begins, `stop` drains and ends; `drain(service, lane)` is what a doorbell calls."""
+
+    def __init__(self, engine: Engine, lanes: Sequence[Lane], bells: Bells, journal: Journal | None) -> None:
+        self._engine = engine
+        self._lanes = list(lanes)
+        self._bells = bells
+        self._journal = journal
+        self._next: dict[tuple[str, str, str], float] = {}
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._lanes)), thread_name_prefix="lane")
+        self._timer = threading.Thread(target=self._ring_when_due, name="dispatch", daemon=True)
+        service = self._lanes[0].handler.service if self._lanes else "none"
+        self._sweeper = Loop(service, "dispatch", SWEEP_SECONDS, self._sweep)
+        self._auditor = Loop(service, "journal", AUDIT_SECONDS, self._audit)
+        for lane in self._lanes:
+            lane.on_armed = lambda delay, lane=lane: self._armed(lane, delay)
+
+    def start(self) -> None:
+        self._timer.start()
+        self._sweeper.start()
+        self._auditor.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Finish the batches in hand, claim no more, and forget the journal."""
+        self._stopping.set()
+        self._sweeper.stop()
+        self._auditor.stop()
+        with self._changed:
+            self._changed.notify_all()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._timer.is_alive():
+            self._timer.join(timeout_seconds)
+        if self._journal is not None:
+            self._journal.close()
+
+    def drain(self, service: str, lane_name: str) -> None:
+        """Handle what is due in a lane, here and now: called by the doorbell's actor."""
+        for lane in self._lanes:
+            if lane.name[0] == service and lane.lane == lane_name:
+                self._drain(lane)
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _drain(self, lane: Lane) -> None:
+        if self._stopping.is_set():
+            return
+        try:
+            lane.drain(self._stopping.is_set)
+        except Exception as error:
+            metrics.DATABASE_UP.set(0)
+            log.warning("drain_failed", lane=lane.name, error=f"{type(error).__name__}: {error}"[:300])
+
+    def _armed(self, lane: Lane, delay: timedelta) -> None:
+        seconds = delay.total_seconds()
+        if seconds <= SWEEP_SECONDS * 3:
+            self._expect(lane.name, monotonic() + seconds)
+
+    def _expect(self, name: tuple[str, str, str], at: float) -> None:
+        with self._changed:
+            known = self._next.get(name)
+            if known is None or at < known:
+                self._next[name] = at
+                self._changed.notify_all()
+
+    def _ring_when_due(self) -> None:
+        by_name = {lane.name: lane for lane in self._lanes}
+        while not self._stopping.is_set():
+            with self._changed:
+                now = monotonic()
+                due = [name for name, at in self._next.items() if at <= now + TICK_SECONDS / 2]
+                if not due:
+                    earliest = min(self._next.values(), default=now + SWEEP_SECONDS)
+                    self._changed.wait(max(TICK_SECONDS, earliest - now))
+                    continue
+                for name in due:
+                    del self._next[name]
+            for name in due:
+                self._pool.submit(self._drain_and_look, by_name[name])
+            self._stopping.wait(TICK_SECONDS)
+
+    def _drain_and_look(self, lane: Lane) -> None:
+        self._drain(lane)
+        if not self._stopping.is_set():
+            self._look([lane])
+
+    def _sweep(self) -> float:
+        self._look(self._lanes)
+        metrics.DATABASE_UP.set(1)
+        return SWEEP_SECONDS if self._bells.healthy else SWEEP_WITHOUT_REDIS_SECONDS
+
+    def _look(self, lanes: Sequence[Lane]) -> None:
+        by_name = {lane.name: lane for lane in lanes}
+        names = list(by_name)
+        with self._engine.connect() as connection:
+            rows = connection.exec_driver_sql(
+                sql.OLDEST_DUE,
+                {
+                    "services": [service for service, _, _ in names],
+                    "kinds": [kind for _, kind, _ in names],
+                    "lanes": [lane for _, _, lane in names],
+                },
+            ).all()
+            connection.rollback()
+        at = monotonic()
+        for row in rows:
+            late = 0.0
+            if row.due_at is not None:
+                ahead = (row.due_at - row.now).total_seconds()
+                late = max(0.0, -ahead)
+                if late > 0:
+                    by_name[row.service, row.kind, row.lane].suspects = True
+                if ahead <= SWEEP_SECONDS * 3:
+                    # a busy item is looked at again soon, not at once: whoever holds it may be about to finish it
+                    self._expect((row.service, row.kind, row.lane), at + (ahead if ahead > 0 else TICK_SECONDS * 5))
+            if row.kind == "ticket":
+                metrics.AGENDA_OLDEST.labels(row.service, row.lane).set(late)
+
+    def _audit(self) -> None:
+        blamed = audit_journal(self._engine, self._journal.worker if self._journal is not None else 0)
+        if blamed:
+            self._look(self._lanes)

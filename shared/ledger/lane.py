@@ -1,0 +1,277 @@
+"""One service's lane: claim a batch, hand it to the service, save what it decided, ring those it woke.
+
+A batch that fails is split until only the culprit is left; the culprit is tried again later, and after five failures it is
+quarantined: visible, replayable, and in nobody's way. What a batch holds is noted in the journal before the service sees it, so
+that an item that kills its worker is found too (`audit_journal`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from shared.contracts.envelope import Actor
+from shared.ledger import sql
+from shared.ledger.claim import claim, claim_ids, with_events
+from shared.ledger.errors import Permanent, Transient
+from shared.ledger.unit import Result, Unit, Work
+from shared.runtime import metrics
+from shared.runtime.clock import monotonic
+from shared.runtime.crash import crash_point
+from shared.runtime.database import is_passing
+
+log = structlog.get_logger()
+
+FAILURE_LIMIT = 5
+CRASH_LIMIT = 3
+ADVISORY_SPACE = 0x5162
+"""Key space of the advisory locks by which a worker shows that it lives."""
+
+
+class Handler(Protocol):
+    """What a service gives the ledger for one kind of item."""
+
+    service: str
+    kind: str
+
+    def handle(self, unit: Unit, batch: Sequence[Work]) -> Sequence[Result]:
+        """Decide a batch inside the claim's transaction; own rows are written here, the rest is in the results."""
+        ...
+
+
+Ring = Callable[[set[tuple[str, str]]], None]
+PlaybookNumber = Callable[[Connection], int]
+
+
+@dataclass(slots=True)
+class Journal:
+    """This worker's life sign and its note of what it has in hand: one connection of its own, never waited for by others."""
+
+    engine: Engine
+    worker: int = 0
+    _connection: Connection | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, slot: str, service: str, kind: str, ids: list[int]) -> None:
+        """Commit what slot `slot` is about to handle. A lost flush on a server crash costs nothing: then nothing was handled."""
+        with self._lock:
+            connection = self._alive()
+            try:
+                connection.exec_driver_sql(
+                    sql.JOURNAL,
+                    {"worker": self.worker, "slot": slot, "service": service, "kind": kind, "ids": ids},
+                )
+            except DBAPIError:
+                self._drop()
+                raise
+
+    def close(self) -> None:
+        """Forget this worker's notes: it stops in good order."""
+        with self._lock:
+            if self._connection is not None:
+                with suppress(DBAPIError):
+                    self._connection.exec_driver_sql("delete from ledger.journal where worker = %s", (self.worker,))
+                self._drop()
+
+    def _alive(self) -> Connection:
+        if self._connection is None:
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("set synchronous_commit = off")
+            self.worker = connection.exec_driver_sql("select nextval('ledger.worker_seq')").scalar_one()
+            connection.exec_driver_sql("select pg_advisory_lock(%s, %s)", (ADVISORY_SPACE, self.worker))
+            self._connection = connection
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(DBAPIError):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+
+def audit_journal(engine: Engine, own_worker: int) -> int:
+    """Find what dead workers had in hand and is still due; those items are suspects now. Returns how many were blamed."""
+    blamed = 0
+    with engine.begin() as connection:
+        dead = connection.exec_driver_sql(sql.DEAD_JOURNALS, {"worker": own_worker, "space": ADVISORY_SPACE}).all()
+        for row in dead:
+            rows = connection.exec_driver_sql(
+                sql.BLAME,
+                {
+                    "service": row.service,
+                    "kind": row.kind,
+                    "ids": row.ids,
+                    "alone": len(row.ids) == 1,
+                    "limit": CRASH_LIMIT,
+                },
+            ).all()
+            blamed += len(rows)
+            if rows:
+                log.warning("worker_died", worker=row.worker, service=row.service, items=[one.id for one in rows][:10])
+    return blamed
+
+
+@dataclass(slots=True)
+class Lane:
+    """Runs one (service, kind, lane). `run_once` handles one batch; `drain` goes on until nothing is due.
+
+    Any number of lanes in any number of processes may run side by side; within one object only one thread drains at a time, and
+    a call that comes meanwhile makes that thread look once more.
+    """
+
+    engine: Engine
+    handler: Handler
+    lane: str
+    journal: Journal | None
+    ring: Ring
+    playbook: PlaybookNumber
+    cap: int = 200
+    on_armed: Callable[[Any], None] | None = None
+    """Told the earliest future instant that a batch armed, so that the dispatcher need not wait for its sweep."""
+    _size: int = 50
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+    _again: bool = False
+    suspects: bool = True
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.handler.service, self.handler.kind, self.lane
+
+    def drain(self, should_stop: Callable[[], bool] = lambda: False) -> int:
+        """Handle batches until nothing is due; returns how many items were handled by this call."""
+        handled = 0
+        self._again = True
+        while self._again and self._busy.acquire(blocking=False):
+            try:
+                while self._again and not should_stop():
+                    self._again = False
+                    while (count := self.run_once()) and not should_stop():
+                        handled += count
+            finally:
+                self._busy.release()
+            if should_stop():
+                break
+        return handled
+
+    def run_once(self) -> int:
+        """Claim, handle and save one batch; 0 when nothing is due here. Raises what the database says when it is away."""
+        count = self._batch(self._size)
+        if count >= self._size:
+            self._size = min(self._size * 2, self.cap)
+        elif count < self._size // 2:
+            self._size = max(50, self._size // 2)
+        if count == 0 and self.suspects:
+            count = self._batch(1, suspects=True)
+            self.suspects = count > 0
+        return count
+
+    def _batch(self, limit: int, *, suspects: bool = False) -> int:
+        service, kind, lane = self.name
+        started = monotonic()
+        with self.engine.connect() as connection:
+            work, now = claim(connection, service, kind, lane, limit, suspects=suspects)
+            if not work or now is None:
+                connection.rollback()
+                return 0
+            ids = [one.id for one in work]
+            try:
+                if self.journal is not None:
+                    self.journal.note(lane, service, kind, ids)
+                unit = self._handle(connection, work, now)
+            except Exception as error:
+                connection.rollback()
+                if is_passing(error):
+                    metrics.HANDLED.labels(service, "retried").inc(len(ids))
+                    raise
+                self._split(ids, error)
+                return len(ids)
+        self._finished(unit, len(work), monotonic() - started)
+        return len(work)
+
+    def _handle(self, connection: Connection, work: list[Work], now: Any) -> Unit:
+        service, kind, _ = self.name
+        unit = Unit(connection, now, Actor(kind="service", id=service), self.playbook(connection))
+        crash_point("lane.claimed")
+        for result in self.handler.handle(unit, with_events(connection, work)):
+            unit.settle(service, result)
+            if self.on_armed is not None and result.due_at is not None:
+                self.on_armed(result.due_at - now)
+        unit.flush(service, kind)
+        crash_point("lane.saved")
+        connection.commit()
+        crash_point("lane.committed")
+        for one in work:
+            if one.due_at <= now and not one.events:  # a timer: nothing new had happened
+                metrics.TIMER_LATENESS.labels(service).observe((now - one.due_at).total_seconds())
+        return unit
+
+    def _finished(self, unit: Unit, count: int, seconds: float) -> None:
+        service = self.handler.service
+        metrics.HANDLED.labels(service, "done").inc(count)
+        metrics.HANDLE_SECONDS.labels(service).observe(seconds)
+        metrics.BATCH_SIZE.labels(service).observe(count)
+        if unit.woken:
+            self.ring(unit.woken)
+
+    # ---- failures ----------------------------------------------------------------------------------------------------
+
+    def _split(self, ids: list[int], error: Exception) -> None:
+        """Halve a failed batch until the culprits stand alone; each of them is noted, all others are handled."""
+        pending = [ids] if len(ids) == 1 else [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+        if len(ids) == 1:
+            self._failed(ids[0], error)
+            return
+        while pending:
+            part = pending.pop()
+            failure = self._try(part)
+            if failure is None:
+                continue
+            if len(part) == 1:
+                self._failed(part[0], failure)
+            else:
+                pending += [part[: len(part) // 2], part[len(part) // 2 :]]
+
+    def _try(self, ids: list[int]) -> Exception | None:
+        service, kind, _ = self.name
+        started = monotonic()
+        with self.engine.connect() as connection:
+            work, now = claim_ids(connection, service, kind, ids)
+            if not work or now is None:
+                connection.rollback()
+                return None
+            try:
+                unit = self._handle(connection, work, now)
+            except Exception as error:
+                connection.rollback()
+                if is_passing(error):
+                    raise
+                return error
+        self._finished(unit, len(work), monotonic() - started)
+        return None
+
+    def _failed(self, item_id: int, error: Exception) -> None:
+        service, kind, _ = self.name
+        limit = 1_000 if isinstance(error, Transient) else FAILURE_LIMIT
+        with self.engine.begin() as connection:
+            row = connection.exec_driver_sql(
+                sql.FAILED,
+                {
+                    "service": service,
+                    "kind": kind,
+                    "id": item_id,
+                    "error": f"{type(error).__name__}: {error}"[:500],
+                    "limit": limit,
+                    "permanent": isinstance(error, Permanent),
+                },
+            ).one_or_none()
+        quarantined = row is not None and row.quarantined
+        metrics.HANDLED.labels(service, "quarantined" if quarantined else "failed").inc()
+        log.error("item_failed", service=service, kind=kind, item=item_id, quarantined=quarantined, exc_info=error)

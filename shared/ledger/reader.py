@@ -1,0 +1,69 @@
+"""Reading the log by position without ever skipping an event.
+
+Positions come from a sequence and become visible when their transaction commits, so a reader that simply goes on from the highest
+it has seen would skip those of a slower transaction. `Settled` remembers a pair (highest position handed out, transactions then
+open): once all of those have ended, every position up to it is final. (A writer has its transaction id before it asks for a
+position, because its first statement locks or inserts a row.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from shared.contracts.envelope import Recorded
+from shared.ledger.unit import recorded
+
+
+@dataclass(slots=True)
+class Settled:
+    """The highest position below which nothing can appear any more, as one reader knows it."""
+
+    position: int = 0
+    _pending: list[tuple[int, int]] = field(default_factory=list)
+
+    def look(self, connection: Connection) -> int:
+        """Look once, and return the settled position. Cheap: two statements, no table is read."""
+        handed_out = connection.exec_driver_sql(
+            "select case when is_called then last_value else 0 end from ledger.event_position"
+        ).scalar_one()
+        oldest, newest = connection.exec_driver_sql(
+            "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s"
+        ).one()
+        if not self._pending or self._pending[-1][0] < handed_out:
+            self._pending.append((handed_out, newest))
+        while self._pending and self._pending[0][1] <= oldest:
+            self.position = max(self.position, self._pending.pop(0)[0])
+        del self._pending[1:-1]  # the oldest tells when to move next, the newest how far; those between add nothing
+        return self.position
+
+
+READ = """
+select position, kind, id, version, type, happened_at, recorded_at, actor::text as actor, given, playbook, correlation,
+       reason::text as reason, data::text as data
+from ledger.event where position > %(after)s and position <= %(until)s {types} order by position limit %(limit)s
+"""
+
+
+def read(
+    connection: Connection, after: int, until: int, limit: int, types: Sequence[str] | None = None
+) -> list[Recorded]:
+    """Events with a position in (after, until], in order, at most `limit`; `until` is a settled position."""
+    statement = READ.format(types="" if types is None else "and type = any(%(types)s)")
+    rows = connection.exec_driver_sql(
+        statement, {"after": after, "until": until, "limit": limit, "types": list(types or ())}
+    )
+    return [recorded(row.kind, row) for row in rows]
+
+
+def stream(connection: Connection, kind: str, item_id: int) -> list[Recorded]:
+    """All events of one item, from version 1."""
+    rows = connection.exec_driver_sql(
+        """select position, kind, id, version, type, happened_at, recorded_at, actor::text as actor, given, playbook,
+        correlation, reason::text as reason, data::text as data
+        from ledger.event where kind = %s and id = %s order by version""",
+        (kind, item_id),
+    )
+    return [recorded(kind, row) for row in rows]

@@ -1,0 +1,152 @@
+"""The ledger's statements. Each is set-based over JSON rows: one round trip a batch, whatever its size.
+
+Planner settings that these rely on are on the worker's connections (shared/runtime/database.py).
+"""
+
+from __future__ import annotations
+
+CLAIM = """
+select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, ledger.now() as now
+from ledger.agenda a join {table} i on i.id = a.id
+where a.service = %(service)s and a.kind = %(kind)s and a.lane = %(lane)s
+  and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null and a.crashes {crashes}
+order by a.due_at limit %(limit)s
+for update of i, a skip locked
+"""
+"""Due items of one lane, item row and agenda row locked together; never waits. `crashes`: `= 0`, or `> 0` for suspects."""
+
+CLAIM_IDS = """
+select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, ledger.now() as now
+from ledger.agenda a join {table} i on i.id = a.id
+where a.service = %(service)s and a.kind = %(kind)s and a.id = any(%(ids)s)
+  and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null
+order by a.due_at
+for update of i, a skip locked
+"""
+"""The same for named items: the halves of a batch that failed."""
+
+EVENTS_SINCE = """
+select e.id, e.version, e.type, e.happened_at, e.recorded_at, e.actor::text as actor, e.given, e.playbook, e.correlation,
+       e.position, e.reason::text as reason, e.data::text as data
+from json_to_recordset(%(seen)s) as x (id bigint, seen integer)
+join ledger.event e on e.kind = %(kind)s and e.id = x.id and e.version > x.seen
+order by e.id, e.version
+"""
+"""Events after `seen` of each item. A statement of its own, after the lock: in the claim's own snapshot a wake-up could be lost."""
+
+LOCK_TICKETS = (
+    "select id, version, state::text as state from ledger.ticket where id = any(%(ids)s) order by id for update"
+)
+"""People's commands wait here, in id order."""
+
+SAVE = """
+with events as (
+    insert into ledger.event (kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data)
+    select kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data
+    from json_to_recordset(%(events)s) as x (kind text, id bigint, version integer, type text, happened_at timestamptz,
+        recorded_at timestamptz, actor jsonb, given boolean, playbook integer, correlation text, reason jsonb, data jsonb)
+), tickets as (
+    update ledger.ticket t set version = x.version, status = x.status, priority = x.priority, group_name = x.group_name,
+        assignee = x.assignee, kind = x.kind, lane = x.lane, updated_at = x.updated_at, state = x.state
+    from json_to_recordset(%(tickets)s) as x (id bigint, version integer, status text, priority text, group_name text,
+        assignee text, kind text, lane text, updated_at timestamptz, state jsonb)
+    where t.id = x.id
+), wakes as (
+    insert into ledger.agenda as a (service, kind, id, lane, due_at)
+    select service, kind, id, lane, due_at
+    from json_to_recordset(%(wakes)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz)
+    on conflict (kind, id, service) do update set due_at = least(a.due_at, excluded.due_at), lane = excluded.lane
+)
+update ledger.agenda a set due_at = x.due_at, seen_version = x.seen, lane = x.lane, failures = 0, crashes = 0, error = null
+from json_to_recordset(%(selves)s) as x (id bigint, lane text, due_at timestamptz, seen integer)
+where a.service = %(service)s and a.kind = %(kind)s and a.id = x.id
+"""
+"""All that a batch decided: events, ticket rows, other services' wake-ups, and the claimed agenda rows themselves."""
+
+BUMP = """
+update {table} i set version = x.version
+from json_to_recordset(%(rows)s) as x (id bigint, version integer) where i.id = x.id
+"""
+"""Versions of items whose row belongs to a service (deliveries)."""
+
+SAVE_ITEMS = """
+update ledger.item i set version = x.version, state = coalesce(x.state, i.state)
+from json_to_recordset(%(rows)s) as x (id bigint, version integer, state jsonb) where i.id = x.id
+"""
+
+OPEN_TICKETS = """
+with input as (
+    select * from json_to_recordset(%(tickets)s) as x (id bigint, version integer, status text, source text, external_id text,
+        dedup_key text, requester text, lane text, digest bigint, opened_at timestamptz, updated_at timestamptz, kind text,
+        state jsonb, agenda_lane text)
+), fresh as (
+    insert into ledger.ticket (id, version, status, source, external_id, dedup_key, requester, lane, digest, opened_at,
+        updated_at, kind, state)
+    select id, version, status, source, external_id, dedup_key, requester, lane, digest, opened_at, updated_at, kind, state
+    from input
+    on conflict (source, external_id) where external_id is not null do nothing
+    returning id, lane
+), events as (
+    insert into ledger.event (kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data)
+    select 'ticket', e.id, e.version, e.type, e.happened_at, e.recorded_at, e.actor, e.given, e.playbook, e.correlation,
+        e.reason, e.data
+    from json_to_recordset(%(events)s) as e (id bigint, version integer, type text, happened_at timestamptz,
+        recorded_at timestamptz, actor jsonb, given boolean, playbook integer, correlation text, reason jsonb, data jsonb)
+    join fresh on fresh.id = e.id
+), wakes as (
+    insert into ledger.agenda (service, kind, id, lane, due_at)
+    select service, 'ticket', fresh.id, fresh.lane, ledger.now() from fresh, unnest(%(services)s::text[]) as service
+)
+select id from fresh
+"""
+"""New tickets with their first events and wake-ups; a (source, external_id) that is already there is left out of the answer."""
+
+FAILED = """
+update ledger.agenda set failures = failures + 1, error = %(error)s,
+    due_at = ledger.now() + make_interval(secs => least(60, power(2, failures))),
+    quarantined_at = case when failures + 1 >= %(limit)s or %(permanent)s then clock_timestamp() end
+where service = %(service)s and kind = %(kind)s and id = %(id)s
+returning quarantined_at is not null as quarantined
+"""
+
+JOURNAL = """
+insert into ledger.journal as j (worker, slot, service, kind, ids) values (%(worker)s, %(slot)s, %(service)s, %(kind)s, %(ids)s)
+on conflict (worker, slot) do update set service = excluded.service, kind = excluded.kind, ids = excluded.ids,
+    started_at = clock_timestamp()
+"""
+
+DEAD_JOURNALS = """
+delete from ledger.journal j where j.worker <> %(worker)s and pg_try_advisory_xact_lock(%(space)s, j.worker)
+returning j.worker, j.service, j.kind, j.ids
+"""
+"""Journal rows of workers that are gone: a worker holds an advisory lock on its number for as long as its session lives."""
+
+BLAME = """
+update ledger.agenda a set crashes = crashes + 1,
+    quarantined_at = case when %(alone)s and crashes + 1 >= %(limit)s then clock_timestamp() end,
+    error = case when %(alone)s and crashes + 1 >= %(limit)s then 'its worker died ' || (crashes + 1) || ' times' end
+from (
+    select id from ledger.agenda where service = %(service)s and kind = %(kind)s and id = any(%(ids)s)
+    and due_at <= ledger.now() and due_at is not null and quarantined_at is null and (%(alone)s or crashes = 0)
+    for update skip locked
+) b
+where a.service = %(service)s and a.kind = %(kind)s and a.id = b.id
+returning a.id, a.quarantined_at is not null as quarantined
+"""
+"""Items that were in a dead worker's hands and are still due: suspects, claimed alone from now on."""
+
+HORIZON = """
+select service, kind, lane, due_at from ledger.agenda
+where service = any(%(services)s) and kind = %(kind)s and lane = %(lane)s and due_at is not null and quarantined_at is null
+  and due_at <= ledger.now() + make_interval(secs => %(seconds)s)
+order by due_at limit %(limit)s
+"""
+
+OLDEST_DUE = """
+select s.service, s.kind, s.lane, (
+    select min(a.due_at) from ledger.agenda a
+    where a.service = s.service and a.kind = s.kind and a.lane = s.lane and a.due_at is not null and a.quarantined_at is null
+) as due_at, ledger.now() as now
+from unnest(%(services)s::text[], %(kinds)s::text[], %(lanes)s::text[]) as s (service, kind, lane)
+"""
+"""The earliest instant of each lane: one index look-up each, whatever the agenda's size."""

@@ -1,0 +1,244 @@
+"""A unit of work: one transaction, its business now, and all that it appends, written by one statement at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, TextClause, text
+
+from shared.contracts import events as e
+from shared.contracts.envelope import Actor, New, Recorded
+from shared.ledger import sql
+from shared.ledger.kinds import KINDS, WAKES
+from shared.ticket import state as ticket_state
+from shared.ticket.state import Ticket
+
+_encoder = msgspec.json.Encoder()
+_actor_decoder = msgspec.json.Decoder(Actor)
+_reason_decoder = msgspec.json.Decoder(dict[str, Any])
+_data_decoders = {name: msgspec.json.Decoder(struct) for name, struct in e.CATALOGUE.items()}
+_ticket_decoder = msgspec.json.Decoder(Ticket)
+
+
+def dumps(rows: Any) -> str:
+    """JSON text for a `json_to_recordset` parameter. A NUL never gets here: the edge refuses it."""
+    return _encoder.encode(rows).decode()
+
+
+def decode_ticket(state: str | bytes) -> Ticket:
+    """A ticket row's `state`."""
+    return _ticket_decoder.decode(state)
+
+
+def recorded(kind: str, row: Any) -> Recorded:
+    """A row of `EVENTS_SINCE` as an event."""
+    return Recorded(
+        kind=kind,
+        id=row.id,
+        version=row.version,
+        type=row.type,
+        data=_data_decoders[row.type].decode(row.data),
+        happened_at=row.happened_at,
+        recorded_at=row.recorded_at,
+        actor=_actor_decoder.decode(row.actor),
+        given=row.given,
+        playbook=row.playbook,
+        correlation=row.correlation,
+        position=row.position,
+        reason=_reason_decoder.decode(row.reason) if row.reason is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One claimed item: its row, what it has not seen yet, and how often it failed."""
+
+    kind: str
+    id: int
+    lane: str
+    version: int
+    seen: int
+    failures: int
+    crashes: int
+    due_at: datetime
+    item: Any
+    events: tuple[Recorded, ...] = ()
+
+    @property
+    def ticket(self) -> Ticket:
+        """The item as a ticket; only for kind `ticket`."""
+        assert isinstance(self.item, Ticket)
+        return self.item
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a handler made of one claimed item: events to append, and when this service wants to see it again."""
+
+    work: Work
+    events: tuple[New, ...] = ()
+    due_at: datetime | None = None
+    state: Any = None
+    """New state of a generic item (None: unchanged); tickets are projected from their events."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """One transaction's gathered writes. `now` is business time at its beginning; `playbook` the version decided under."""
+
+    connection: Connection
+    now: datetime
+    actor: Actor
+    playbook: int
+    given: bool = False
+    correlation: str = ""
+    woken: set[tuple[str, str]] = field(default_factory=set)
+    """(service, lane) pairs to ring after the commit."""
+    _events: list[dict[str, Any]] = field(default_factory=list)
+    _tickets: dict[int, Ticket] = field(default_factory=dict)
+    _items: list[dict[str, Any]] = field(default_factory=list)
+    _bumps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _wakes: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    _selves: list[dict[str, Any]] = field(default_factory=list)
+
+    # ---- gathering ---------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        kind: str,
+        item_id: int,
+        version: int,
+        events: Iterable[New],
+        *,
+        correlation: str = "",
+        actor: Actor | None = None,
+    ) -> int:
+        """Gather events of a locked (or brand-new) item after its `version`; return the item's new version."""
+        for new in events:
+            version += 1
+            self._events.append(self.row(kind, item_id, version, new, correlation, actor))
+        return version
+
+    def append_to_ticket(
+        self,
+        ticket: Ticket,
+        events: tuple[New, ...],
+        *,
+        correlation: str = "",
+        actor: Actor | None = None,
+        by: str | None = None,
+    ) -> Ticket:
+        """Append to a locked ticket: its projection moves, and the services woken by the events are told (all but `by`)."""
+        if not events:
+            return ticket
+        self.append("ticket", ticket.id, ticket.version, events, correlation=correlation, actor=actor)
+        for new in events:
+            ticket = ticket_state.evolve(ticket, new.data, new.happened_at or self.now, ticket.version + 1)
+        self._tickets[ticket.id] = ticket
+        for service in {one for new in events for one in WAKES[new.data.type]}:
+            if service != by:
+                self.wake(service, "ticket", ticket.id, ticket.lane)
+        return ticket
+
+    def wake(self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None) -> None:
+        """Put a locked (or brand-new) item on a service's agenda, now or at `due_at`; the earliest instant wins."""
+        at = self.now if due_at is None else due_at
+        if at <= self.now:
+            self.woken.add((service, lane))
+        known = self._wakes.get((service, kind, item_id))
+        if known is None or at < known["due_at"]:
+            row = {"service": service, "kind": kind, "id": item_id, "lane": lane, "due_at": at}
+            self._wakes[(service, kind, item_id)] = row
+
+    def settle(self, service: str, result: Result) -> None:
+        """Gather what a handler made of a claimed item, and the claimed agenda row's own next instant."""
+        work, lane, version = result.work, result.work.lane, result.work.version
+        if work.kind == "ticket":
+            correlation = work.events[-1].correlation if work.events else ""
+            ticket = self.append_to_ticket(work.ticket, result.events, correlation=correlation, by=service)
+            lane, version = ticket.lane, ticket.version
+        elif result.events or result.state is not None:
+            version = self.append(work.kind, work.id, work.version, result.events)
+            self._bump(work.kind, work.id, version, result.state)
+        due_at = result.due_at
+        if due_at is not None and due_at <= self.now:
+            self.woken.add((service, lane))
+        # its own events count as seen: `version` covers them
+        self._selves.append({"id": work.id, "lane": lane, "due_at": due_at, "seen": version})
+
+    def _bump(self, kind: str, item_id: int, version: int, state: Any) -> None:
+        if KINDS[kind].stateful:
+            self._items.append({"id": item_id, "version": version, "state": state})
+        else:
+            self._bumps.setdefault(kind, []).append({"id": item_id, "version": version})
+
+    def bump(self, kind: str, item_id: int, version: int, state: Any = None) -> None:
+        """Record a locked item's new version after `append` outside of `settle`."""
+        self._bump(kind, item_id, version, state)
+
+    def row(
+        self, kind: str, item_id: int, version: int, new: New, correlation: str, actor: Actor | None
+    ) -> dict[str, Any]:
+        """An event's row, as the statements take it."""
+        return {
+            "kind": kind,
+            "id": item_id,
+            "version": version,
+            "type": new.data.type,
+            "happened_at": new.happened_at or self.now,
+            "recorded_at": self.now,
+            "actor": actor or self.actor,
+            "given": self.given,
+            "playbook": self.playbook,
+            "correlation": correlation or self.correlation or f"{kind}-{item_id}",
+            "reason": new.reason,
+            "data": new.data,
+        }
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def flush(self, service: str = "", kind: str = "ticket") -> None:
+        """Write all that was gathered. Called once, before the commit."""
+        connection = self.connection
+        if self._items:
+            connection.exec_driver_sql(sql.SAVE_ITEMS, {"rows": dumps(self._items)})
+        for bumped, rows in self._bumps.items():
+            connection.exec_driver_sql(sql.BUMP.format(table=KINDS[bumped].table), {"rows": dumps(rows)})
+        if self._events or self._tickets or self._wakes or self._selves:
+            # sorted, so that two transactions never take agenda rows of new items in opposite order
+            wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
+            connection.exec_driver_sql(
+                sql.SAVE,
+                {
+                    "events": dumps(self._events),
+                    "tickets": dumps([_ticket_row(ticket) for ticket in self._tickets.values()]),
+                    "wakes": dumps(wakes),
+                    "selves": dumps(self._selves),
+                    "service": service,
+                    "kind": kind,
+                },
+            )
+
+
+def _ticket_row(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "id": ticket.id,
+        "version": ticket.version,
+        "status": ticket.status,
+        "priority": ticket.priority,
+        "group_name": ticket.group,
+        "assignee": ticket.assignee,
+        "kind": ticket.kind,
+        "lane": ticket.lane,
+        "updated_at": ticket.updated_at,
+        "state": ticket,
+    }
+
+
+def query(statement: str) -> TextClause:
+    """A people's query as SQLAlchemy text (named parameters as `:name`)."""
+    return text(statement)
