@@ -39,6 +39,7 @@ _TABLE_BYTES = 64 << 20  # a field whose table would be larger is left to closur
 _SEGMENTS = 64
 _FEW = 12  # so few candidates are cheaper to test one by one than to look up in the texts
 _SET_BYTES = 32 << 20
+OTHER = "text and combined conditions"
 
 Members = list[tuple[int, Any]]
 _Table = tuple[str, dict[Any, int], int]
@@ -119,13 +120,22 @@ class RuleIndex:
         return -1
 
     def cleared(self, facts: Facts) -> dict[str, int]:
-        """Return how many conditions each indexed field ruled out, in the order in which the fields are looked at."""
+        """Return how many conditions each indexed field ruled out, in the order in which the fields are looked at.
+
+        What texts and combined comparisons ruled out after that stands under `OTHER`.
+        """
         bits = self._all
         counts: dict[str, int] = {}
         for name, accepted in self._steps(facts):
             left = bits & accepted
-            counts[name] = counts.get(name, 0) + (bits ^ left).bit_count()
-            bits = left
+            if left != bits:
+                counts[name] = counts.get(name, 0) + (bits ^ left).bit_count()
+                bits = left
+            if not bits:
+                return counts
+        refused = bits.bit_count() - sum(1 for _ in self.matching(facts, bits))
+        if refused:
+            counts[OTHER] = refused
         return counts
 
     def _steps(self, facts: Facts) -> Iterator[tuple[str, int]]:
@@ -139,9 +149,6 @@ class RuleIndex:
             yield name, accepted
         for ranges in self._ranges:
             yield ranges.field, ranges.accepting(facts.get(ranges.field))
-        for texts in self._texts:
-            found = texts.accepting(facts.get(texts.field))
-            yield texts.field, self._all if found is None else found
 
     def _narrowed(self, bits: int, facts: Facts) -> tuple[int, list[Test | None]]:
         exact = True

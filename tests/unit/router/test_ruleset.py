@@ -214,4 +214,5 @@ def test_a_verdict_names_the_condition_that_cleared_a_rule_and_what_it_read() ->
     verdict = rules.verdict("a", {"x": "a", "subject": "zzz"})
     assert verdict.cleared_by == "subject contains 'b'"
     assert [dict(asked.facts) for asked in verdict.asked] == [{"x": "a"}, {"subject": "zzz"}]
-    assert rules.cleared({"x": "b"}) == {"x": 1, "subject": 0}
+    assert rules.cleared({"x": "b"}) == {"x": 1}
+    assert rules.cleared({"x": "a", "subject": "zzz"}) == {"text and combined conditions": 1}
