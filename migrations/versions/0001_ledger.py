@@ -10,7 +10,7 @@ create schema if not exists ledger;
 
 -- Ids of all items come from here in blocks of 100 (shared/runtime/ids.py), so that most need no round trip.
 create sequence ledger.id_seq start 1000 increment by 100;
-create sequence ledger.event_position;
+create sequence ledger.position_seq;
 
 -- Business time. No row: it is the database's own clock. A row: it stands there until `ledger.advance` moves it, only forward.
 create table ledger.clock (one boolean primary key default true check (one), at timestamptz not null);
@@ -52,7 +52,7 @@ create table ledger.item (
 );
 
 create table ledger.event (
-    position bigint not null default nextval('ledger.event_position'),
+    position bigint not null default nextval('ledger.position_seq'),
     kind text not null,
     id bigint not null,
     version integer not null,
@@ -110,7 +110,7 @@ create table ledger.heartbeat (
 
 
 def upgrade() -> None:
-    op.execute(STATEMENTS)
+    op.get_bind().exec_driver_sql(STATEMENTS)
 
 
 def downgrade() -> None:

@@ -74,6 +74,13 @@ class Dispatcher:
             if lane.name[0] == service and lane.lane == lane_name:
                 self._drain(lane)
 
+    def expect_now(self, targets: set[tuple[str, str]]) -> None:
+        """Look at lanes at once, without a doorbell: (service, lane) pairs."""
+        at = monotonic()
+        for lane in self._lanes:
+            if (lane.name[0], lane.lane) in targets:
+                self._expect(lane.name, at)
+
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _drain(self, lane: Lane) -> None:

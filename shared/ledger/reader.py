@@ -27,7 +27,7 @@ class Settled:
     def look(self, connection: Connection) -> int:
         """Look once, and return the settled position. Cheap: two statements, no table is read."""
         handed_out = connection.exec_driver_sql(
-            "select case when is_called then last_value else 0 end from ledger.event_position"
+            "select case when is_called then last_value else 0 end from ledger.position_seq"
         ).scalar_one()
         oldest, newest = connection.exec_driver_sql(
             "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s"

@@ -1,0 +1,145 @@
+"""A worker process: the lanes of one or more services, their doorbells (Dramatiq), the dispatcher and the services' own loops.
+
+    build Parts of each service (its bootstrap) -> `WorkerProcess(deps, parts)` -> `start()` … `stop()`
+
+Doorbells are Dramatiq actors on the queues `<service>.<lane>`, one thread a lane, so that a flood in one lane never keeps another
+from being heard. With Redis away the dispatcher's sweep drives the same lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import dramatiq
+import structlog
+from sqlalchemy import Connection, Engine
+
+from shared.ledger.dispatch import Dispatcher
+from shared.ledger.kinds import LANES
+from shared.ledger.lane import Handler, Journal, Lane
+from shared.runtime.broker import Bells, DoorbellBroker, queue_name
+from shared.runtime.ids import ItemIds
+from shared.runtime.loops import Loop
+from shared.runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What a service's bootstrap is given. Nothing else is reached for."""
+
+    settings: Settings
+    engine: Engine
+    bells: Bells
+    ids: ItemIds
+    playbook_number: Callable[[Connection], int]
+    playbooks: Any = None
+    """`shared.playbook.store.Playbooks`."""
+    directory: Any = None
+    """`shared.directory.store.DirectoryCache`."""
+
+
+class Background:
+    """Something a service runs besides its lanes (the notifier's sender): started and stopped with the process."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End; work in hand is finished or left to its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A service as its bootstrap hands it over."""
+
+    service: str
+    handlers: Sequence[Handler]
+    loops: Sequence[Loop] = ()
+    background: Sequence[Background] = ()
+    cap: int = 200
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """Runs services in this process until `stop`."""
+
+    deps: Deps
+    parts: Sequence[Parts]
+    lanes: Sequence[str] = LANES
+    _dispatcher: Dispatcher | None = None
+    _worker: dramatiq.Worker | None = None
+    _journal: Journal | None = None
+    _built: list[Lane] = field(default_factory=list)
+
+    def build(self) -> list[Lane]:
+        """The lanes of all services in this process."""
+        self._journal = Journal(self.deps.engine)
+        self._built = [
+            Lane(
+                engine=self.deps.engine,
+                handler=handler,
+                lane=lane,
+                journal=self._journal,
+                ring=self.ring,
+                playbook=self.deps.playbook_number,
+                cap=part.cap,
+            )
+            for part in self.parts
+            for handler in part.handlers
+            for lane in self.lanes
+        ]
+        return self._built
+
+    def start(self) -> None:
+        lanes = self.build()
+        self._dispatcher = Dispatcher(self.deps.engine, lanes, self.deps.bells, self._journal)
+        self._dispatcher.start()
+        self._listen()
+        for part in self.parts:
+            for loop in part.loops:
+                loop.start()
+            for background in part.background:
+                background.start()
+
+    def stop(self) -> None:
+        """Drain: finish batches in hand, claim no more."""
+        if self._worker is not None:
+            with suppress(Exception):
+                self._worker.stop(timeout=5_000)
+        for part in self.parts:
+            for background in part.background:
+                background.stop()
+            for loop in part.loops:
+                loop.stop()
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
+    def ring(self, targets: set[tuple[str, str]]) -> None:
+        """Wake lanes elsewhere; those of this process are woken directly when Redis is away."""
+        if self.deps.bells.ring(targets) or self._dispatcher is None:
+            return
+        here = {(lane.name[0], lane.lane) for lane in self._built}
+        self._dispatcher.expect_now(targets & here)
+
+    def _listen(self) -> None:
+        url = self.deps.settings.redis_url
+        if url is None:
+            return
+        broker = DoorbellBroker(url)
+        dispatcher = self._dispatcher
+        assert dispatcher is not None
+        for part in self.parts:
+            for lane in self.lanes:
+                name = queue_name(part.service, lane)
+
+                def heard(service: str = part.service, lane: str = lane) -> None:
+                    dispatcher.drain(service, lane)
+
+                dramatiq.actor(broker=broker, actor_name=name, queue_name=name)(heard)
+        self._worker = dramatiq.Worker(broker, worker_threads=len(self.lanes) * len(self.parts), worker_timeout=1000)
+        self._worker.start()
