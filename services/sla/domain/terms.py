@@ -1,0 +1,151 @@
+"""A compiled policy version: what is promised for each priority, how it pauses and warns, on which calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from services.sla.errors import UnknownPolicy, UnknownVersion
+from shared.calendar import BusinessCalendar
+
+CLOSED = frozenset({"resolved", "closed", "merged"})
+DEFAULT = "default"
+OnChange = Literal["carry", "restart", "keep"]
+Matcher = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is promised: exactly one of an open duration, working days (as the calendar's `add_days`), or an instant set by hand."""
+
+    duration: timedelta | None = None
+    working_days: int | None = None
+    end_of_day: bool = False
+    fixed_at: datetime | None = None
+
+    def base(self, start: datetime, calendar: BusinessCalendar) -> datetime | None:
+        """The due instant without any pause, for targets that are not a duration; None also for those."""
+        if self.fixed_at is not None:
+            return self.fixed_at
+        if self.working_days is None:
+            return None
+        return calendar.add_days(start, self.working_days, end_of_day=self.end_of_day)
+
+    def length(self, start: datetime, calendar: BusinessCalendar) -> timedelta | None:
+        """The target as open time from `start`; None when it is never reached."""
+        if self.duration is not None:
+            return self.duration
+        base = self.base(start, calendar)
+        return None if base is None else calendar.between(start, base)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """When to warn: `before` the due instant, or after a `share` (0 to 1) of the target; on open or wall time."""
+
+    key: str
+    before: timedelta | None = None
+    share: float | None = None
+    wall: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a policy promises for one metric at one priority."""
+
+    target: Target
+    pause_on: frozenset[str] = frozenset()
+    warn: tuple[Threshold, ...] = ()
+
+    def pauses(self, status: str) -> bool:
+        """Does the clock wait in `status`; `pending:vendor` is meant by `pending` as well as by its full name."""
+        return status in self.pause_on or (":" in status and status.partition(":")[0] in self.pause_on)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy of one playbook version. `terms`: by priority (or `default`), then by metric (or its family, `node:*`)."""
+
+    name: str
+    version: int
+    calendar: BusinessCalendar
+    terms: Mapping[str, Mapping[str, Terms]]
+    calendar_name: str | None = None
+    closed_on: frozenset[str] = CLOSED
+    respond_on: frozenset[str] = frozenset()
+    accept_responds: bool = False
+    on_change: OnChange = "carry"
+    opening_counts: bool = False
+    tell: tuple[str, ...] = ("assignee", "supervisor")
+
+    def of(self, priority: str | None) -> Mapping[str, Terms]:
+        """Terms by metric for a priority."""
+        found = self.terms.get(priority) if priority is not None else None
+        return found if found is not None else self.terms.get(DEFAULT, {})
+
+    def terms_of(self, metric: str, priority: str | None) -> Terms | None:
+        """Terms of a metric at a priority; None: no promise."""
+        by_metric = self.of(priority)
+        found = by_metric.get(metric)
+        if found is None and ":" in metric:
+            found = by_metric.get(metric.partition(":")[0] + ":*")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which policy governs a ticket, and what was looked at: (policy, did it match), in order, up to the winner."""
+
+    policy: Policy | None
+    considered: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The ordered policies of one playbook version, each with its compiled condition."""
+
+    version: int
+    policies: Sequence[tuple[Matcher | None, Policy]]
+    by_name: Mapping[str, Policy] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {policy.name: policy for _, policy in self.policies})
+
+    def choose(self, attributes: Mapping[str, Any]) -> Choice:
+        """The first policy whose condition holds for the flat `attributes`; a policy without condition always holds."""
+        considered = []
+        for matches, policy in self.policies:
+            holds = matches is None or matches(attributes)
+            considered.append((policy.name, holds))
+            if holds:
+                return Choice(policy, tuple(considered))
+        return Choice(None, tuple(considered))
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The playbook versions that running tickets are pinned to. `current` is what new tickets start with."""
+
+    current: int
+    versions: Mapping[int, Rules]
+
+    def rules(self, version: int) -> Rules:
+        """Raises `UnknownVersion`."""
+        try:
+            return self.versions[version]
+        except KeyError:
+            raise UnknownVersion(version) from None
+
+    def policy(self, version: int, name: str) -> Policy:
+        """Raises `UnknownVersion`, `UnknownPolicy`."""
+        try:
+            return self.rules(version).by_name[name]
+        except KeyError:
+            raise UnknownPolicy(version, name) from None
+
+
+def single(policy: Policy) -> Library:
+    """A library in which every ticket has this policy."""
+    return Library(policy.version, {policy.version: Rules(policy.version, ((None, policy),))})

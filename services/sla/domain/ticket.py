@@ -1,0 +1,59 @@
+"""What the SLA service keeps of a ticket between two decisions, small enough to be rewritten with each of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.sla.domain.clock import Clock
+from services.sla.domain.track import Phase
+
+
+class OpenNode(msgspec.Struct, frozen=True, array_like=True):
+    """A node the flow is in, since when, and for the how many-th time."""
+
+    at: datetime
+    visit: int
+
+
+class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One ticket as its clocks see it: a digest of its facts, and the latest cycle of each metric.
+
+    `at`: the instant of the last fact taken. `version`: the playbook version the ticket is pinned to. `opening`: the customer's
+    opening message is unanswered. `answered`: the first response was given. `waiting_since`: the oldest unanswered customer
+    message after the opening. `policy` None: none matches, or (`ready` False) none was chosen yet.
+    """
+
+    version: int
+    created_at: datetime
+    at: datetime
+    status: str
+    phases: tuple[Phase, ...]
+    attributes: dict[str, Any] = {}
+    ready: bool = True
+    policy: str | None = None
+    priority: str | None = None
+    opening: bool = False
+    answered: bool = False
+    waiting_since: datetime | None = None
+    replied_at: datetime | None = None
+    group: str | None = None
+    group_since: datetime | None = None
+    nodes: dict[str, OpenNode] = {}
+    merged: bool = False
+    clocks: tuple[Clock, ...] = ()
+
+
+def to_json(state: SlaState) -> bytes:
+    """The state as stored."""
+    return msgspec.json.encode(state)
+
+
+_DECODER = msgspec.json.Decoder(SlaState)
+
+
+def from_json(data: bytes | str) -> SlaState:
+    """The stored state; raises `msgspec.ValidationError` when it is none."""
+    return _DECODER.decode(data)

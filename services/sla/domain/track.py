@@ -1,0 +1,135 @@
+"""All the arithmetic: which stretches of a ticket's life count, under which calendar, and what follows from that.
+
+A ticket has *phases* (from when on it was in which status); a clock has *spans* (from when on which policy governed it).
+Together they cut the time from the clock's start into segments that count (`RUN`), wait (`WAIT`) or are left out (`SHUT`).
+Rules: tests/vectors/README.md, "sla_scenario": time counts only while the calendar is open and the status is neither pausing
+nor closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from services.sla.domain.terms import Library, Policy, Target
+from shared.calendar import BusinessCalendar
+
+RUN, WAIT, SHUT = "run", "wait", "shut"
+ZERO = timedelta(0)
+
+
+class Phase(msgspec.Struct, frozen=True, array_like=True):
+    """From `at` on the ticket was in `status`."""
+
+    at: datetime
+    status: str
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """From `at` on a clock was governed by this policy of this playbook version, at this priority."""
+
+    at: datetime
+    version: int
+    policy: str
+    priority: str | None = None
+
+
+class Segment(NamedTuple):
+    """A stretch `[start, end)` of one mode under one calendar."""
+
+    start: datetime
+    end: datetime
+    mode: str
+    calendar: BusinessCalendar
+
+
+def mode_of(policy: Policy, metric: str, priority: str | None, status: str) -> str:
+    """Does a clock count, wait or stand still in this status. Closed wins where a status is both closed and pausing."""
+    if status in policy.closed_on:
+        return SHUT
+    terms = policy.terms_of(metric, priority)
+    return WAIT if terms is not None and terms.pauses(status) else RUN
+
+
+def segments(
+    phases: Sequence[Phase], spans: Sequence[Span], metric: str, library: Library, start: datetime, until: datetime
+) -> list[Segment]:
+    """The segments of `[start, until)`, neighbours of one mode and calendar joined; empty when `until` is not later than `start`.
+
+    The first phase and the first span also hold before their own instants.
+    """
+    cuts = sorted(set(_inside(phases, spans, start, until)))
+    found: list[Segment] = []
+    phase = span = 0
+    begin = start
+    for end in [*cuts, until] if until > start else ():
+        while phase + 1 < len(phases) and phases[phase + 1].at <= begin:
+            phase += 1
+        while span + 1 < len(spans) and spans[span + 1].at <= begin:
+            span += 1
+        rule = spans[span]
+        policy = library.policy(rule.version, rule.policy)
+        mode = mode_of(policy, metric, rule.priority, phases[phase].status)
+        if found and found[-1].mode == mode and found[-1].calendar is policy.calendar:
+            found[-1] = Segment(found[-1].start, end, mode, policy.calendar)
+        else:
+            found.append(Segment(begin, end, mode, policy.calendar))
+        begin = end
+    return found
+
+
+def _inside(phases: Sequence[Phase], spans: Sequence[Span], start: datetime, until: datetime) -> list[datetime]:
+    return [mark.at for marks in (phases, spans) for mark in marks if start < mark.at < until]
+
+
+def spent(parts: Sequence[Segment], mode: str) -> timedelta:
+    """Open time of the segments of one mode."""
+    total = ZERO
+    for part in parts:
+        if part.mode is mode:
+            total += part.calendar.between(part.start, part.end)
+    return total
+
+
+def deadline(
+    parts: Sequence[Segment], target: Target, start: datetime, until: datetime, calendar: BusinessCalendar
+) -> datetime | None:
+    """The instant at which the target is used up, supposing the clock counts from `until` on under `calendar`.
+
+    It lies in the past (or at `until`) when the segments already used it up; None when it is never reached. A pause that begins
+    when the target is used up moves nothing.
+    """
+    if target.duration is not None:
+        return _deadline_of_duration(parts, target.duration, start, until, calendar)
+    due = target.base(start, calendar)
+    for part in parts:
+        if due is None or part.start >= due:
+            break
+        if part.mode is not RUN and (lost := part.calendar.between(part.start, part.end)):
+            due = calendar.add(due, lost)
+    return due
+
+
+def _deadline_of_duration(
+    parts: Sequence[Segment], target: timedelta, start: datetime, until: datetime, calendar: BusinessCalendar
+) -> datetime | None:
+    left = target
+    if not parts:
+        return calendar.add(max(start, until), left)
+    *before, last = parts
+    for part in before:
+        if part.mode is not RUN:
+            continue
+        counted = part.calendar.between(part.start, part.end)
+        if counted >= left:
+            return part.calendar.add(part.start, left)
+        left -= counted
+    if last.mode is not RUN:
+        return calendar.add(until, left)
+    if last.calendar is calendar:
+        return calendar.add(last.start, left)  # one step instead of two, the commonest case
+    counted = last.calendar.between(last.start, last.end)
+    return last.calendar.add(last.start, left) if counted >= left else calendar.add(until, left - counted)
