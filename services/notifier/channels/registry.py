@@ -1,0 +1,55 @@
+"""Drivers by the name a playbook gives them. Modules are imported on first use: most deployments need three of them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import msgspec
+
+from services.notifier.channels.base import Driver, Options
+from services.notifier.errors import ConfigError
+
+_DRIVERS = {
+    "inbox": "inbox:InboxDriver",
+    "smtp": "smtp:SmtpDriver",
+    "signed_http_sms": "signed_http:SignedHttpSmsDriver",
+    "aliyun_sms": "aliyun:AliyunSmsDriver",
+    "dingtalk_robot": "dingtalk:DingTalkRobotDriver",
+    "dingtalk_work": "dingtalk:DingTalkWorkNoticeDriver",
+    "wecom_robot": "wecom:WeComRobotDriver",
+    "wecom_app": "wecom:WeComAppDriver",
+    "feishu_bot": "feishu:FeishuBotDriver",
+    "webhook": "webhook:WebhookDriver",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every driver a playbook may name."""
+    return tuple(sorted(_DRIVERS))
+
+
+def driver_type(name: str) -> type[Driver]:
+    """The class of a driver; raises `ConfigError` for a name nobody knows, or a package that is not installed."""
+    try:
+        module, _, attribute = _DRIVERS[name].partition(":")
+    except KeyError:
+        raise ConfigError(f"no driver is called {name!r}; there are {', '.join(names())}") from None
+    try:
+        found: type[Driver] = getattr(import_module(f"services.notifier.channels.{module}"), attribute)
+    except ImportError as error:
+        raise ConfigError(f"driver {name} needs a package that is not installed: {error}") from error
+    return found
+
+
+def problems(options: Options, driver: str, secret_names: frozenset[str]) -> list[str]:
+    """What is wrong with a provider entry before any secret is read: for `signalbox check`. Empty when sound."""
+    try:
+        kind = driver_type(driver)
+    except ConfigError as error:
+        return [str(error)]
+    found = [f"secret {name!r} is missing" for name in kind.secrets if name not in secret_names]
+    try:
+        msgspec.convert(dict(options.settings), kind.settings_type)
+    except msgspec.ValidationError as error:
+        found.append(f"settings: {error}")
+    return found
