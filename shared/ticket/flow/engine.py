@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from shared.ticket.flow.material import Material, missing
-from shared.ticket.flow.model import REJECTED, Back, Node, Siblings
+from shared.ticket.flow.model import REJECTED, Node, Siblings
 from shared.ticket.flow.program import OPENING, Facts, Program
 from shared.ticket.flow.run import Run, Stop
 from shared.ticket.flow.state import FlowState, Reason, Refusal, Result, Token, Visit
@@ -22,9 +22,7 @@ from shared.ticket.flow.state import FlowState, Reason, Refusal, Result, Token, 
 NO_FACTS: Facts = {}
 
 
-def start(
-    program: Program, facts: Facts = NO_FACTS, *, version: int = 0, material: Material | None = None, by: str = ""
-) -> Result:
+def start(program: Program, facts: Facts = NO_FACTS, *, version: int = 0, material: Material | None = None) -> Result:
     """Open a case at the start of the flow; refused while material that the flow needs for that is missing."""
     state = FlowState(flow=program.flow.name, version=version)
     absent = missing(program.needs[OPENING], facts, material)
@@ -65,7 +63,7 @@ def complete(
     if by:
         run.completed_by[node] = by
     try:
-        _depart(run, program.nodes[node], token, outcome)
+        run.depart(token, outcome)
     except Stop as stop:
         return Result(state=state, refused=stop.refusal)
     return _finish(run)
@@ -137,12 +135,7 @@ def expire(
     if timer in token.fired:
         return Result(state=state)
     run = Run(program, state, facts)
-    if timers[timer].interrupts:
-        run.cancel([token])
-        run.go(timers[timer].to, token, None)
-    else:
-        run.tokens[token.id] = replace(token, fired=(*token.fired, timer))
-        run.go(timers[timer].to, replace(token, beside=len(token.path)), None)
+    run.expire(token, timer)
     return _finish(run)
 
 
@@ -171,18 +164,6 @@ def _unready(
         return Refusal(Reason.UNKNOWN_OUTCOME, f"{node.name} ends in one of: {', '.join(node.outcomes)}")
     absent = lacking(program, token, facts, material, outcome)
     return Refusal(Reason.MATERIAL_MISSING, missing=absent) if absent else None
-
-
-def _depart(run: Run, node: Node, token: Token, outcome: str | None) -> None:
-    policy = node.on_reject if outcome == REJECTED else None
-    if policy == "end":
-        run.end(REJECTED)
-    elif policy == "vote":
-        run.vote(token)
-    elif isinstance(policy, Back):
-        run.go(policy.back, run.leave(token, policy.back, policy.siblings or Siblings.CANCEL), None)
-    else:
-        run.follow(node.name, token, outcome)
 
 
 def _waiting(run: Run, join: str, to: str) -> Token | None:

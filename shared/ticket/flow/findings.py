@@ -20,7 +20,6 @@ class Code(StrEnum):
     DOUBLE_TOKEN = "double_token"  # branches meet without a join, so that what follows happens twice
     UNSAFE_JUMP = "unsafe_jump"
     ENDLESS = "endless"  # a loop that no person or system interrupts
-    STUCK = "stuck"  # an open case that nobody can move
     UNBOUNDED = "unbounded"  # a loop in which the number of branches grows
 
 

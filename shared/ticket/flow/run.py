@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from shared.ticket.flow.joins import count, depth_in, instance_at
-from shared.ticket.flow.model import PASSED, REJECTED, Kind, Siblings
+from shared.ticket.flow.model import PASSED, REJECTED, Back, Kind, Siblings
 from shared.ticket.flow.program import Facts, Program, Route
 from shared.ticket.flow.state import FlowState, Fork, Joined, Reason, Refusal, Result, Step, Token, Visit
 
@@ -55,9 +55,31 @@ class Run:
         """Send a new token to `to`, with the path of `like`; conditions on the way see `outcome`."""
         self._moving.append((to, like, outcome))
 
+    def depart(self, token: Token, outcome: str | None) -> None:
+        """Send a token, already out of the state, on from the node it stood at: by its reject policy or its transitions."""
+        policy = self.program.nodes[token.node].on_reject if outcome == REJECTED else None
+        if policy == "end":
+            self.end(REJECTED)
+        elif policy == "vote":
+            self.vote(token)
+        elif isinstance(policy, Back):
+            self.go(policy.back, self.leave(token, policy.back, policy.siblings or Siblings.CANCEL), None)
+        else:
+            self.follow(token.node, token, outcome)
+
+    def expire(self, token: Token, index: int) -> None:
+        """Let a timer of an open visit fire: instead of its completion, or beside it."""
+        timer = self.program.nodes[token.node].timers[index]
+        if timer.interrupts:
+            self.cancel([token])
+            self.go(timer.to, token, None)
+        else:
+            self.tokens[token.id] = replace(token, fired=(*token.fired, index))
+            self.go(timer.to, replace(token, beside=len(token.path)), None)
+
     def follow(self, source: str, token: Token, outcome: str | None) -> None:
         """Send a token along the transitions of `source`."""
-        chosen = self._choose(source, outcome)
+        chosen = self.choose(source, outcome)
         if not chosen:
             raise Stop(Refusal(Reason.NO_TRANSITION, f"no transition of {source} holds and there is no default"))
         if self.program.nodes[source].kind is Kind.FORK:
@@ -80,6 +102,7 @@ class Run:
         if siblings is Siblings.CANCEL:
             left = token.path[len(target)].fork
             self.cancel([one for one in self.tokens.values() if depth_in(one, left) is not None])
+            self._moving = deque(one for one in self._moving if depth_in(one[1], left) is None)
         return replace(token, path=token.path[: len(target)], beside=min(token.beside, len(target)))
 
     def vote(self, token: Token) -> None:
@@ -180,7 +203,8 @@ class Run:
             step = Step(self.serial, (route.index,))
             self.go(route.to, replace(token, path=(*token.path, step)), outcome)
 
-    def _choose(self, source: str, outcome: str | None) -> list[Route]:
+    def choose(self, source: str, outcome: str | None) -> list[Route]:
+        """The transitions of `source` that are taken; none when no condition holds and there is no default."""
         routes = self.program.routes[source]
         self.facts["outcome"] = outcome
         self.facts["visit"] = self.visits.get(source, 0)

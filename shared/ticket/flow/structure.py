@@ -44,8 +44,9 @@ class Structure:
 def structure_of(flow: Flow, graph: Graph) -> Structure:
     """Find joins, scopes and where votes go; the names in `flow` must be unique."""
     paths = {node.name: f"nodes[{position}]" for position, node in enumerate(flow.nodes)}
-    joins = _joins(flow, graph)
-    walk = _Walk(graph, joins, paths)
+    dominators = graph.dominators()
+    joins = _joins(flow, graph, dominators)
+    walk = _Walk(graph, joins, paths, dominators)
     walk.spread(graph.start, ())
     walk.place_jump_targets()
     votes = {}
@@ -59,8 +60,7 @@ def structure_of(flow: Flow, graph: Graph) -> Structure:
     return Structure(joins, walk.scopes, votes, tuple(walk.findings))
 
 
-def _joins(flow: Flow, graph: Graph) -> dict[str, JoinPlan]:
-    dominators = graph.dominators()
+def _joins(flow: Flow, graph: Graph, dominators: Mapping[str, set[str]]) -> dict[str, JoinPlan]:
     forks = {node.name for node in flow.nodes if node.kind is Kind.FORK}
     found: dict[str, tuple[str, Branches]] = {}
     for node in flow.nodes:
@@ -123,6 +123,7 @@ class _Walk:
     graph: Graph
     joins: Mapping[str, JoinPlan]
     paths: Mapping[str, str]
+    dominators: Mapping[str, set[str]]
     scopes: dict[str, Scope] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -192,8 +193,9 @@ class _Walk:
             text = f"leaves fork {forks[len(others)]} without its join; say what happens to the other branches"
             self.find(link.path, Code.DOUBLE_TOKEN, text, link.source, link.to)
         else:
-            text = f"enters fork {next((f for f in others if f not in forks), '')} past its beginning"
-            self.find(link.path, Code.DEAD_JOIN, text, link.source, link.to)
+            fork = next(one for one in others if one not in forks)
+            code = Code.DOUBLE_TOKEN if fork in self.dominators[link.to] else Code.DEAD_JOIN
+            self.find(link.path, code, f"{link.to} is reached from inside fork {fork} and from outside it", link.source)
 
     def place_jump_targets(self) -> None:
         """Give nodes that only jumps lead to the scope that what follows them needs."""
