@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from shared.playbook.facts import Facts
-from shared.playbook.predicates import Comparison, Condition
+from shared.playbook.predicates import Condition
 from shared.playbook.ruleindex import RuleIndex
 
 MAX_PASSES = 10
@@ -40,6 +40,10 @@ class Rule:
     when: Condition | None
     writes: Mapping[str, Any] = field(default_factory=dict)
     payload: Any = None
+    reads: tuple[str, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", () if self.when is None else tuple(sorted(self.when.fields())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +180,8 @@ def _verdict(name: str, condition: Condition, facts: Facts) -> Verdict:
 
 
 def inputs(rule: Rule, facts: Facts) -> dict[str, Any]:
-    """Return the facts the rule's own comparisons read: what a decision stores as its inputs."""
-    if rule.when is None:
-        return {}
-    return {part.field: facts.get(part.field) for part in rule.when.walk() if isinstance(part, Comparison)}
+    """Return the facts that the rule asks for, as they are: what a decision stores as its inputs."""
+    return {name: facts.get(name) for name in rule.reads}
 
 
 class _Chain:
