@@ -10,9 +10,6 @@ from services.sla.domain.clock import Clock, State, Warning, WarningState
 from services.sla.domain.terms import Library, Policy, Terms, Threshold
 from services.sla.domain.track import RUN, WAIT, ZERO, Phase, deadline, mode_of, segments, spent
 
-JUMPS = frozenset({"opened", "reopened", "policy", "priority", "playbook"})
-"""Causes after which a warning whose instant has passed is skipped, not given; after a pause it is given."""
-
 
 def read(clock: Clock, phases: tuple[Phase, ...], library: Library, until: datetime) -> Clock:
     """The clock with elapsed and paused time as of `until` (or its end, whichever is first)."""
@@ -42,7 +39,8 @@ def terms_of(clock: Clock, library: Library) -> tuple[Policy, Terms]:
 def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, at: datetime, cause: str) -> Clock:
     """The clock with state, due instant, warnings and readings as they are from `at` on.
 
-    The generation is the caller's: it goes up when something that was armed may no longer fire.
+    A warning whose instant has passed is skipped, except after a pause (`cause` resumed): then it is given at once. The
+    generation is the caller's: it goes up when something that was armed may no longer fire.
     """
     policy, terms = terms_of(clock, library)
     start, calendar = clock.counts_from, policy.calendar
@@ -57,7 +55,7 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
     target = terms.target.length(start, calendar)
     warnings = clock.warnings
     if not paused and due is not None and target is not None:
-        warnings = _warnings(clock, policy, terms, target, due, at, skip_passed=cause in JUMPS or due < at)
+        warnings = _warnings(clock, policy, terms, target, due, at, skip_passed=cause != "resumed" or due < at)
     return replace(
         clock,
         state=_state(clock, paused=paused),

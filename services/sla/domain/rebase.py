@@ -40,18 +40,20 @@ def choose_policy(fold: Fold, at: datetime, cause: str, mode: str | None = None)
 
 def _bring(fold: Fold, clock: Clock, at: datetime, cause: str, mode: str | None) -> None:
     policy = fold.policy
+    mode = mode or ("carry" if policy is None else policy.on_change)
+    if mode == "keep":
+        return
     if policy is None or policy.terms_of(clock.metric, fold.priority) is None:
         fold.cancel(clock, at, "policy")
         return
-    mode = mode or policy.on_change
     span = Span(at, policy.version, policy.name, fold.priority)
-    old = clock.span
-    if mode == "keep" or (mode != "whole" and (old.version, old.policy, old.priority) == span_key(span)):
+    if mode != "whole" and span_key(clock.span) == span_key(span):
         return
     rebased = replace(rebase(clock, span, mode, fold), generation=clock.generation + 1)
     moved = arm(rebased, fold.phases, fold.status, fold.library, at, cause)
     if moved.due_at == clock.due_at and moved.paused == clock.paused and moved.target == clock.target:
-        fold.put(replace(clock, spans=moved.spans, counts_from=moved.counts_from, anchors=moved.anchors))
+        kept = replace(moved, armed_at=clock.armed_at, cause=clock.cause, generation=clock.generation)
+        fold.put(kept)
     else:
         fold.moved(moved, cause)
 

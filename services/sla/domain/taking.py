@@ -97,7 +97,28 @@ def _created(fold: Fold, fact: f.Created, at: datetime) -> None:
 def _ready(fold: Fold, at: datetime) -> None:
     fold.ready = True
     choose_policy(fold, at, "opened")
+    terms = fold.policy.of(fold.priority) if fold.policy is not None else {}
+    if "first_response" in terms and fold.replied_at is not None:
+        _already(fold, "first_response", fold.replied_at, "answered")
+    if "resolution" in terms and fold.closed:
+        _already(fold, "resolution", _closed_since(fold), "closed")
     reconcile(fold, at, "opened")
+
+
+def _already(fold: Fold, metric: str, at: datetime, cause: str) -> None:
+    """What was promised since creation had happened before anybody knew the promise: a cycle that begins and ends at once."""
+    fold.begin(metric, fold.created_at, fold.created_at, "opened")
+    fold.stop(metric, at, cause)
+
+
+def _closed_since(fold: Fold) -> datetime:
+    """The first instant of the present closed statuses."""
+    since = fold.phases[-1].at
+    for phase in reversed(fold.phases):
+        if fold.policy is None or phase.status not in fold.policy.closed_on:
+            break
+        since = phase.at
+    return since
 
 
 def _described(fold: Fold, fact: f.Described, at: datetime) -> None:

@@ -38,12 +38,13 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Segment(NamedTuple):
-    """A stretch `[start, end)` of one mode under one calendar."""
+    """A stretch `[start, end)` of one mode under one calendar, with its open time."""
 
     start: datetime
     end: datetime
     mode: str
     calendar: BusinessCalendar
+    open: timedelta
 
 
 def mode_of(policy: Policy, metric: str, priority: str | None, status: str) -> str:
@@ -62,7 +63,7 @@ def segments(
     The first phase and the first span also hold before their own instants.
     """
     cuts = sorted(set(_inside(phases, spans, start, until)))
-    found: list[Segment] = []
+    found: list[tuple[datetime, datetime, str, BusinessCalendar]] = []
     phase = span = 0
     begin = start
     for end in [*cuts, until] if until > start else ():
@@ -73,12 +74,12 @@ def segments(
         rule = spans[span]
         policy = library.policy(rule.version, rule.policy)
         mode = mode_of(policy, metric, rule.priority, phases[phase].status)
-        if found and found[-1].mode == mode and found[-1].calendar is policy.calendar:
-            found[-1] = Segment(found[-1].start, end, mode, policy.calendar)
+        if found and found[-1][2] is mode and found[-1][3] is policy.calendar:
+            found[-1] = (found[-1][0], end, mode, policy.calendar)
         else:
-            found.append(Segment(begin, end, mode, policy.calendar))
+            found.append((begin, end, mode, policy.calendar))
         begin = end
-    return found
+    return [Segment(*one, one[3].between(one[0], one[1])) for one in found]
 
 
 def _inside(phases: Sequence[Phase], spans: Sequence[Span], start: datetime, until: datetime) -> list[datetime]:
@@ -90,7 +91,7 @@ def spent(parts: Sequence[Segment], mode: str) -> timedelta:
     total = ZERO
     for part in parts:
         if part.mode is mode:
-            total += part.calendar.between(part.start, part.end)
+            total += part.open
     return total
 
 
@@ -108,8 +109,8 @@ def deadline(
     for part in parts:
         if due is None or part.start >= due:
             break
-        if part.mode is not RUN and (lost := part.calendar.between(part.start, part.end)):
-            due = calendar.add(due, lost)
+        if part.mode is not RUN and part.open:
+            due = calendar.add(due, part.open)
     return due
 
 
@@ -123,13 +124,11 @@ def _deadline_of_duration(
     for part in before:
         if part.mode is not RUN:
             continue
-        counted = part.calendar.between(part.start, part.end)
-        if counted >= left:
+        if part.open >= left:
             return part.calendar.add(part.start, left)
-        left -= counted
+        left -= part.open
     if last.mode is not RUN:
         return calendar.add(until, left)
     if last.calendar is calendar:
         return calendar.add(last.start, left)  # one step instead of two, the commonest case
-    counted = last.calendar.between(last.start, last.end)
-    return last.calendar.add(last.start, left) if counted >= left else calendar.add(until, left - counted)
+    return last.calendar.add(last.start, left) if last.open >= left else calendar.add(until, left - last.open)

@@ -81,4 +81,4 @@ def test_order_and_nesting_of_a_scenario_are_kept() -> None:
     vector = OURS[0]
     answered = evaluate(vector)
     assert list(answered) == list(vector)
-    assert [list(ask)[0] for ask in answered["asks"]] == [list(ask)[0] for ask in vector["asks"]]
+    assert [next(iter(ask)) for ask in answered["asks"]] == [next(iter(ask)) for ask in vector["asks"]]
