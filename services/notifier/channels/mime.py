@@ -10,6 +10,7 @@ import re
 from binascii import b2a_base64
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from services.notifier.channels.base import Message
 
@@ -44,24 +45,15 @@ class HeaderRefused(ValueError):
     """A header's name or value would break out of its line."""
 
 
+@lru_cache(maxsize=512)  # one event's subject goes to many
 def header_value(text: str) -> bytes:
     """A header's value: plain when ASCII and short, else RFC 2047 words of at most 75 characters, folded."""
     if _BREAKS.search(text):
         raise HeaderRefused("a header value holds a line break")
     if text.isascii() and len(text) <= 200 and "=?" not in text:
         return text.encode()
-    words: list[bytes] = []
-    piece: list[bytes] = []
-    size = 0
-    for char in text:
-        raw = char.encode("utf-8", "replace")
-        if size + len(raw) > 45:
-            words.append(b"".join(piece))
-            piece, size = [], 0
-        piece.append(raw)
-        size += len(raw)
-    words.append(b"".join(piece))
-    return b"\r\n ".join(b"=?utf-8?b?" + b2a_base64(word, newline=False) + b"?=" for word in words)
+    pieces = [text[i : i + 11].encode("utf-8", "replace") for i in range(0, len(text), 11)]  # at most 44 bytes each
+    return b"\r\n ".join([b"=?utf-8?b?" + b2a_base64(piece, newline=False) + b"?=" for piece in pieces])
 
 
 def mailbox(name: str, address: str) -> bytes:
