@@ -75,6 +75,7 @@ class TicketSet(Data, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     fields: dict[str, Any] = {}
     priority: str | None = None
+    lane: str | None = None
 
 
 class TicketQueued(Data, frozen=True, kw_only=True):

@@ -140,6 +140,9 @@ class Surroundings:
     groups: frozenset[str] = frozenset()
     agents: dict[str, str] | None = None
     """Agent id -> home group."""
+    lanes: Callable[[str, str], str] = lambda priority, lane: lane
+    """(priority, present lane) -> lane, as the playbook says."""
+    priorities: frozenset[str] = frozenset()
 
 
 def decide(ticket: Ticket, command: AnyCommand, actor: Actor, around: Surroundings = Surroundings()) -> Outcome:
@@ -255,9 +258,12 @@ def _set(t: Ticket, c: Set, actor: Actor, around: Surroundings) -> Outcome:
     labels = {name: value for name, value in c.labels.items() if name not in t.labels or t.labels[name].value != value}
     fields = {name: value for name, value in c.fields.items() if name not in t.fields or t.fields[name] != value}
     priority = c.priority if c.priority != t.priority else None
+    if priority is not None and around.priorities and priority not in around.priorities:
+        return Refused("unknown_priority", f"there is no priority {priority!r}")
     if not labels and not fields and priority is None:
         return Accepted()
-    return Accepted((e.TicketSet(labels=labels, fields=fields, priority=priority),))
+    lane = None if priority is None else around.lanes(priority, t.lane)
+    return Accepted((e.TicketSet(labels=labels, fields=fields, priority=priority, lane=lane),))
 
 
 def _pause(t: Ticket, c: Pause, actor: Actor, around: Surroundings) -> Outcome:

@@ -14,7 +14,6 @@ from shared.contracts.envelope import Recorded
 
 OPEN = frozenset({"new", "assigned", "in_progress", "pending"})
 MAIN = "main"
-PRIORITY_LANES = {"urgent": "urgent", "critical": "urgent"}
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,13 +81,6 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.status in OPEN
 
 
-def lane_of(priority: str | None, lane: str) -> str:
-    """The lane after classification: an urgent priority goes first; a bulk ticket stays bulk unless it is urgent."""
-    if priority in PRIORITY_LANES:
-        return PRIORITY_LANES[priority]
-    return "bulk" if lane == "bulk" else "normal"
-
-
 def opened(ticket_id: int, data: e.TicketOpened, at: datetime, playbook: int) -> Ticket:
     """The ticket after its first event (version 1)."""
     return Ticket(
@@ -151,7 +143,7 @@ def _set(t: Ticket, d: e.TicketSet, _: datetime) -> _Changes:
         "labels": {**t.labels, **{name: e.Label(value) for name, value in d.labels.items()}},
         "fields": {**t.fields, **d.fields},
         "priority": priority,
-        "lane": lane_of(priority, t.lane) if d.priority else t.lane,
+        "lane": d.lane or t.lane,
     }
 
 

@@ -1,0 +1,60 @@
+"""People's actions: lock the ticket, decide (pure), append, commit, ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from shared.contracts.envelope import Actor, New
+from shared.directory.people import Directory
+from shared.ledger import business
+from shared.ledger.process import Deps
+from shared.ledger.tickets import lock
+from shared.ledger.unit import Unit
+from shared.playbook.lanes import lane_rules
+from shared.playbook.model import Playbook
+from shared.runtime.crash import crash_point
+from shared.ticket.commands import AnyCommand, Refused, Surroundings, decide
+from shared.ticket.state import Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`ticket` as it is afterwards (None: there is none); `refused` says why nothing was done."""
+
+    ticket: Ticket | None
+    refused: Refused | None = None
+
+
+def act(
+    deps: Deps, connection: Connection, ticket_id: int, command: AnyCommand, actor: Actor, correlation: str
+) -> Outcome:
+    """Carry out one command and commit. Waits for the batch that holds the ticket; two people never both succeed."""
+    playbook: Playbook = deps.playbooks.current(connection)
+    around = surroundings(deps.directory.get(connection), playbook)
+    ticket = lock(connection, [ticket_id]).get(ticket_id)
+    if ticket is None:
+        connection.rollback()
+        return Outcome(None)
+    outcome = decide(ticket, command, actor, around)
+    if isinstance(outcome, Refused):
+        connection.rollback()
+        return Outcome(ticket, outcome)
+    unit = Unit(connection, business.now(connection), actor, playbook.number, given=True, correlation=correlation)
+    ticket = unit.append_to_ticket(ticket, tuple(New(data) for data in outcome.events))
+    unit.flush()
+    connection.commit()
+    crash_point("command.committed")
+    deps.bells.ring(unit.woken)
+    return Outcome(ticket)
+
+
+def surroundings(directory: Directory, playbook: Playbook) -> Surroundings:
+    """What a decision may know besides the ticket."""
+    return Surroundings(
+        groups=frozenset(directory.groups),
+        agents={one.id: one.groups[0] if one.groups else "" for one in directory.people.values() if one.active},
+        lanes=lane_rules(playbook).by_priority,
+        priorities=frozenset(map(str, playbook.document.taxonomy.priority.values)),
+    )

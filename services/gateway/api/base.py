@@ -1,0 +1,207 @@
+"""What every call shares: who calls, strict bodies, problem documents, the two-second bound, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from services.gateway.commit import GroupCommit, Overloaded
+from services.gateway.errors import Problem, unavailable
+from services.gateway.health import Health
+from services.gateway.intake import Intake
+from shared.access.keys import KeyCache
+from shared.access.principals import Principal
+from shared.contracts.envelope import Actor
+from shared.contracts.strict import Fault, Unacceptable
+from shared.ledger.process import Deps
+from shared.playbook.store import NothingPublished
+from shared.runtime.ids import correlation_id
+
+log = structlog.get_logger()
+
+BODY_BYTES = 1 << 20
+ANSWER_SECONDS = 1.8
+"""A call that the database has not answered by then gets 503; whoever repeats it is safe."""
+
+T = TypeVar("T")
+Handler = Callable[["Call"], Awaitable[Response]]
+
+
+@dataclass(slots=True)
+class Context:
+    """What the calls of one gateway process share."""
+
+    deps: Deps
+    intake: Intake
+    commits: GroupCommit
+    keys: KeyCache
+    health: Health
+    pool: ThreadPoolExecutor
+    test_mode: bool = False
+
+    async def query(self, work: Callable[[Connection], T], *, seconds: float = ANSWER_SECONDS) -> T:
+        """Run `work` on a connection in a thread. It commits itself where it writes. 503 when the database does not answer."""
+        if not self.health.database_up:
+            raise unavailable()
+        loop = asyncio.get_running_loop()
+        try:
+            return await asyncio.wait_for(loop.run_in_executor(self.pool, self._on_connection, work), seconds)
+        except TimeoutError:
+            raise unavailable() from None
+
+    def _on_connection(self, work: Callable[[Connection], T]) -> T:
+        with self.deps.engine.connect() as connection:
+            return work(connection)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request being answered."""
+
+    request: Request
+    context: Context
+    principal: Principal
+    correlation: str
+
+    def need(self, right: str) -> None:
+        """Raise 403 unless the principal has a right."""
+        if right not in self.principal.rights:
+            raise Problem(403, "forbidden", f"this key may not do that (it lacks {right!r})")
+
+    def actor(self, given: Actor | None = None) -> Actor:
+        """Who acts, or 403."""
+        actor = self.principal.actor(given)
+        if actor is None:
+            raise Problem(403, "forbidden", "this key may not act for others of that kind")
+        return actor
+
+    async def body(self, limit: int = BODY_BYTES) -> bytes:
+        """The request's body, at most `limit` bytes: 413 before a byte too many is kept."""
+        declared = self.request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise Problem(413, "too_large", f"the body may have {limit:,} bytes, it has {int(declared):,}")
+        chunks, size = [], 0
+        async for chunk in self.request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise Problem(413, "too_large", f"the body may have {limit:,} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def limit(self, default: int = 50, most: int = 500) -> int:
+        """`?limit=`."""
+        text = self.request.query_params.get("limit", str(default))
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+            raise Problem(400, "invalid", "bad query", errors=[Fault("limit", f"a whole number from 1 to {most}")])
+        return int(text)
+
+    def cursor(self) -> int | None:
+        """`?cursor=`, as given by the page before."""
+        text = self.request.query_params.get("cursor")
+        if not text:
+            return None
+        try:
+            return int(base64.urlsafe_b64decode(text.encode() + b"=="))
+        except ValueError:
+            raise Problem(400, "invalid", "bad query", errors=[Fault("cursor", "not a cursor of this list")]) from None
+
+
+def page(items: list[Any], last: int | None) -> dict[str, Any]:
+    """`{"items", "next"}`; `last` is the key to go on after, None at the end."""
+    following = None if last is None else base64.urlsafe_b64encode(str(last).encode()).decode().rstrip("=")
+    return {"items": items, "next": following}
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON response."""
+    content = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Response(content, status, headers, media_type="application/json")
+
+
+def problem(error: Problem) -> Response:
+    """A problem document (RFC 9457)."""
+    document = {
+        "type": f"https://signalbox.invalid/problems/{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "detail": error.detail,
+        **({"errors": [{"pointer": one.pointer, "reason": one.reason} for one in error.errors]} if error.errors else {}),
+        **error.extra,
+    }
+    return Response(orjson.dumps(document, default=str), error.status, error.headers, "application/problem+json")
+
+
+def from_fault(fault: Fault, status: int = 422) -> Problem:
+    """A fault in a body as a problem."""
+    return Problem(status, "invalid", f"{fault.pointer or '/'}: {fault.reason}", errors=[fault])
+
+
+def endpoint(context: Context, handler: Handler, *, public: bool = False) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a handler: authenticate, bind the log context, turn what is raised into problem documents."""
+
+    async def run(request: Request) -> Response:
+        correlation = request.headers.get("x-request-id", "")[:100] or correlation_id()
+        structlog.contextvars.bind_contextvars(correlation=correlation)
+        try:
+            principal = NOBODY if public else await authenticate(context, request)
+            return await handler(Call(request, context, principal, correlation))
+        except Problem as error:
+            return problem(error)
+        except Unacceptable as error:
+            return problem(from_fault(error.fault, 400 if not error.fault.pointer else 422))
+        except Overloaded:
+            return problem(Problem(503, "overloaded", "too many requests wait", headers={"Retry-After": "1"}))
+        except (DBAPIError, PoolTimeout) as error:
+            return problem(_database(error))
+        except NothingPublished as error:
+            return problem(Problem(503, "no_playbook", str(error), headers={"Retry-After": "5"}))
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:
+            log.error("request_failed", path=request.url.path, exc_info=error)
+            return problem(Problem(500, "internal", "something went wrong here; it was logged"))
+        finally:
+            structlog.contextvars.unbind_contextvars("correlation")
+
+    return run
+
+
+NOBODY = Principal(-1, frozenset(), name="public")
+
+
+def _database(error: Exception) -> Problem:
+    from shared.runtime.database import is_passing
+
+    if isinstance(error, PoolTimeout) or is_passing(error):
+        return unavailable()
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if state is not None and str(state).startswith("22"):
+        return Problem(422, "invalid", "a value cannot be stored as it is")
+    log.error("database_error", exc_info=error)
+    return Problem(500, "internal", "something went wrong here; it was logged")
+
+
+async def authenticate(context: Context, request: Request) -> Principal:
+    """The principal of the request's bearer key, or 401."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Problem(401, "unauthorized", "send Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
+    known, principal = context.keys.remembered(key.strip())
+    if not known:
+        principal = await context.query(lambda connection: context.keys.look_up(connection, key.strip()))
+    if principal is None:
+        raise Problem(401, "unauthorized", "unknown or revoked key", headers={"WWW-Authenticate": "Bearer"})
+    return principal

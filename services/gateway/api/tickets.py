@@ -1,0 +1,155 @@
+"""Tickets: taking them in, reading them, acting on them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from services.gateway import queries
+from services.gateway.actions import Outcome, act
+from services.gateway.api.base import ANSWER_SECONDS, Call, answer, from_fault, page
+from services.gateway.errors import Problem, unavailable
+from services.gateway.intake import Answer, Submission
+from shared.contracts import intake as wire
+from shared.contracts.strict import Fault, Unacceptable, decode
+from shared.ticket.commands import AnyCommand, parse_id
+from shared.ticket.state import Ticket
+
+BATCH_LINES = 10_000
+BATCH_BYTES = 64 << 20
+BATCH_SECONDS = 30.0
+
+
+async def create(call: Call) -> Response:
+    """POST /v1/tickets"""
+    call.need("open")
+    ticket = decode(await call.body(), wire.TicketIn)
+    key = call.request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 200:
+        raise Problem(400, "invalid", "Idempotency-Key has 1 to 200 characters")
+    submission = Submission(
+        ticket, call.actor(), call.correlation, (call.principal.key_id, key) if key is not None else None
+    )
+    if not call.context.health.database_up:
+        raise unavailable()
+    try:
+        done = await asyncio.wait_for(asyncio.wrap_future(call.context.commits.submit(submission)), ANSWER_SECONDS)
+    except TimeoutError:
+        raise unavailable() from None
+    return _created(done)
+
+
+def _created(done: Answer) -> Response:
+    if done.fault is not None:
+        raise from_fault(done.fault)
+    assert done.ticket is not None
+    if done.conflict:
+        raise Problem(409, "conflict", "the same key came with another body before", extra={"id": str(done.ticket.id)})
+    return answer(accepted(done.ticket), 202, {"Location": f"/v1/tickets/{done.ticket.id}"})
+
+
+def accepted(ticket: Ticket) -> dict[str, Any]:
+    """What an intake answers about a ticket."""
+    return {"id": str(ticket.id), "number": ticket.number, "status": ticket.status, "version": ticket.version}
+
+
+async def create_batch(call: Call) -> Response:
+    """POST /v1/tickets/batch: one outcome a line, in order; accepted ones are committed together."""
+    call.need("open")
+    lines = [line for line in (await call.body(BATCH_BYTES)).split(b"\n") if line.strip()]
+    if len(lines) > BATCH_LINES:
+        raise Problem(413, "too_large", f"a batch has at most {BATCH_LINES:,} lines, this one {len(lines):,}")
+    actor, outcomes = call.actor(), list[Any]()
+    submissions: list[Submission] = []
+    for line in lines:
+        try:
+            submissions.append(Submission(decode(line, wire.TicketIn), actor, call.correlation))
+            outcomes.append(None)
+        except Unacceptable as error:
+            outcomes.append(error.fault)
+    done = iter(await call.context.query(lambda _: call.context.intake.open_many(submissions), seconds=BATCH_SECONDS))
+    written = [_line(outcome if outcome is not None else next(done)) for outcome in outcomes]
+    return Response(b"\n".join(map(msgspec.json.encode, written)) + b"\n", 200, media_type="application/x-ndjson")
+
+
+def _line(outcome: Answer | Fault) -> dict[str, Any]:
+    fault = outcome if isinstance(outcome, Fault) else outcome.fault
+    if fault is not None:
+        return {"status": 422, "errors": [{"pointer": fault.pointer, "reason": fault.reason}]}
+    assert isinstance(outcome, Answer)
+    assert outcome.ticket is not None
+    if outcome.conflict:
+        return {"status": 409, "id": str(outcome.ticket.id), "errors": [{"pointer": "/external_id", "reason": "conflict"}]}
+    return {"status": 202, **{f"ticket_{k}" if k == "status" else k: v for k, v in accepted(outcome.ticket).items()}}
+
+
+def ticket_id(call: Call) -> int:
+    """The id in the path, or 404."""
+    found = parse_id(call.request.path_params["id"])
+    if found is None:
+        raise Problem(404, "not_found", "no such ticket")
+    return found
+
+
+async def read(call: Call) -> Response:
+    """GET /v1/tickets/{id}"""
+    call.need("read")
+    wanted = ticket_id(call)
+    return answer(await call.context.query(lambda c: queries.ticket(call.context.deps, c, wanted, call.principal)))
+
+
+async def listing(call: Call) -> Response:
+    """GET /v1/tickets"""
+    call.need("read_all")
+    wanted = queries.Wanted.from_query(call.request.query_params)
+    limit, after = call.limit(), call.cursor()
+    items, last = await call.context.query(
+        lambda c: queries.tickets(call.context.deps, c, wanted, limit, after, call.principal)
+    )
+    return answer(page(items, last))
+
+
+async def timeline(call: Call) -> Response:
+    """GET /v1/tickets/{id}/timeline"""
+    call.need("read")
+    wanted = ticket_id(call)
+    items = await call.context.query(lambda c: queries.timeline(call.context.deps, c, wanted, call.principal))
+    return answer(page(items, None))
+
+
+async def explain(call: Call) -> Response:
+    """GET /v1/tickets/{id}/explain"""
+    call.need("read")
+    wanted = ticket_id(call)
+    return answer(await call.context.query(lambda c: queries.explain(call.context.deps, c, wanted, call.principal)))
+
+
+async def action(call: Call) -> Response:
+    """POST /v1/tickets/{id}/actions"""
+    wanted = ticket_id(call)
+    command = decode(await call.body(), AnyCommand)  # type: ignore[arg-type]
+    name = type(command).__struct_config__.tag
+    if name not in call.principal.actions:
+        raise Problem(403, "forbidden", f"this key may not {name}")
+    actor = call.actor(command.actor)
+
+    def work(connection: Connection) -> tuple[Outcome, dict[str, Any] | None]:
+        outcome = act(call.context.deps, connection, wanted, command, actor, call.correlation)
+        shown = queries.ticket(call.context.deps, connection, wanted, call.principal) if outcome.ticket else None
+        connection.rollback()
+        return outcome, shown
+
+    outcome, shown = await call.context.query(work)
+    if outcome.ticket is None:
+        raise Problem(404, "not_found", "no such ticket")
+    if outcome.refused is not None:
+        extra: dict[str, Any] = {"ticket": shown}
+        if outcome.refused.missing:
+            extra["missing"] = list(outcome.refused.missing)
+        status = 422 if outcome.refused.code in ("invalid", "unknown_group", "unknown_agent", "unknown_priority") else 409
+        raise Problem(status, outcome.refused.code, outcome.refused.reason, extra=extra)
+    return answer(shown)

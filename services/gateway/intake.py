@@ -1,0 +1,197 @@
+"""Taking tickets in: from a validated message to a committed ticket. One transaction for any number of tickets.
+
+Every door calls `Intake.open_many`; what came through HTTP, a queue or a file is treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from shared.contracts import events as e
+from shared.contracts import intake as wire
+from shared.contracts.envelope import Actor, New
+from shared.contracts.strict import Fault, Unacceptable
+from shared.ledger import business
+from shared.ledger.process import Deps
+from shared.ledger.tickets import Opening, digest, lock, open_tickets
+from shared.ledger.unit import Unit, dumps
+from shared.playbook.intakecheck import check_fields
+from shared.playbook.lanes import lane_rules
+from shared.playbook.model import Playbook
+from shared.runtime import metrics
+from shared.runtime.crash import crash_point
+from shared.ticket.state import Ticket
+
+GATEWAY = Actor(kind="service", id="gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One ticket on its way in, with who sends it."""
+
+    ticket: wire.TicketIn
+    actor: Actor
+    correlation: str = ""
+    idempotency: tuple[int, str] | None = None
+    """(principal's key id, Idempotency-Key)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a submission: `ticket` and whether it is new, or `fault`, or `conflict` with another body."""
+
+    ticket: Ticket | None = None
+    new: bool = False
+    conflict: bool = False
+    fault: Fault | None = None
+    code: str = "accepted"
+
+
+class Intake:
+    """Opens tickets. Threads may share one."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    def open_many(self, submissions: Sequence[Submission]) -> list[Answer]:
+        """Open all in one transaction and commit; answers in order. Raises the database's error when nothing was written."""
+        with self._deps.engine.connect() as connection:
+            unit, answers = self.open_on(connection, submissions)
+            crash_point("intake.before_commit")
+            connection.commit()
+        crash_point("intake.committed")
+        self._deps.bells.ring(unit.woken)
+        self._count(unit, submissions, answers)
+        return answers
+
+    def open_on(self, connection: Connection, submissions: Sequence[Submission]) -> tuple[Unit, list[Answer]]:
+        """The same inside the caller's transaction; the caller commits and rings."""
+        playbook: Playbook = self._deps.playbooks.current(connection)
+        unit = Unit(connection, business.now(connection), GATEWAY, playbook.number, given=True)
+        answers: list[Answer | None] = [self._check(one, unit, playbook) for one in submissions]
+        self._repeated_keys(connection, submissions, answers)
+        self._repeats(unit, submissions, answers)
+        todo = [index for index, answer in enumerate(answers) if answer is None]
+        openings = [self._opening(submissions[index], unit, playbook) for index in todo]
+        for index, opened in zip(todo, open_tickets(unit, openings, self._deps.ids), strict=True):
+            answers[index] = Answer(opened.ticket, opened.new, opened.conflict, code=_code(opened.new, opened.conflict))
+        done = [answer for answer in answers if answer is not None]
+        self._remember_keys(connection, submissions, done)
+        unit.flush()
+        return unit, done
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _check(self, one: Submission, unit: Unit, playbook: Playbook) -> Answer | None:
+        try:
+            wire.check(one.ticket, unit.now)
+            check_fields(playbook, one.ticket)
+        except Unacceptable as error:
+            return Answer(fault=error.fault, code="invalid")
+        return None
+
+    def _opening(self, one: Submission, unit: Unit, playbook: Playbook) -> Opening:
+        ticket = one.ticket
+        lane = lane_rules(playbook).at_intake(_facts(ticket))
+        at = ticket.opened_at.astimezone(UTC) if ticket.opened_at else None
+        return Opening((New(wire.opened(ticket, lane), happened_at=at),), one.actor, body_digest(ticket), one.correlation)
+
+    def _repeats(self, unit: Unit, submissions: Sequence[Submission], answers: list[Answer | None]) -> None:
+        """Alarms whose `dedup_key` an open ticket has already: noted on that one instead of opening another."""
+        keyed: dict[str, list[int]] = {}
+        for index, one in enumerate(submissions):
+            if answers[index] is None and one.ticket.dedup_key is not None:
+                keyed.setdefault(one.ticket.dedup_key, []).append(index)
+        if not keyed:
+            return
+        connection = unit.connection
+        # one intake at a time for each key, in key order: two first alarms of one kind must not both open a ticket
+        connection.exec_driver_sql(
+            "select pg_advisory_xact_lock(20834, hashtext(k)) from (select unnest(%s::text[]) k order by 1) keys",
+            (sorted(keyed),),
+        )
+        rows = connection.exec_driver_sql(
+            """select dedup_key, min(id) as id from ledger.ticket
+            where dedup_key = any(%s) and status in ('new', 'assigned', 'in_progress', 'pending') group by 1""",
+            (sorted(keyed),),
+        ).all()
+        tickets = lock(connection, (row.id for row in rows))
+        for row in rows:
+            ticket = tickets[row.id]
+            if not ticket.is_open:
+                continue
+            for index in keyed[row.dedup_key]:
+                one = submissions[index]
+                if (one.ticket.source, one.ticket.external_id) == (ticket.source, ticket.external_id):
+                    continue
+                noted = e.TicketNoted(text=one.ticket.subject, repeat=msgspec.to_builtins(one.ticket))
+                ticket = unit.append_to_ticket(
+                    ticket, (New(noted),), actor=one.actor, correlation=one.correlation
+                )
+                answers[index] = Answer(ticket, code="repeat")
+
+    def _repeated_keys(
+        self, connection: Connection, submissions: Sequence[Submission], answers: list[Answer | None]
+    ) -> None:
+        wanted = {one.idempotency: i for i, one in enumerate(submissions) if one.idempotency and answers[i] is None}
+        if not wanted:
+            return
+        # two requests with one key at the same time: the second waits here, and then finds what the first did
+        connection.exec_driver_sql(
+            "select pg_advisory_xact_lock(20835, hashtext(k)) from (select unnest(%s::text[]) k order by 1) keys",
+            ([f"{principal}:{key}" for principal, key in sorted(wanted)],),
+        )
+        rows = connection.exec_driver_sql(
+            """select i.principal, i.key, i.digest, i.ticket
+            from json_to_recordset(%s) as x (principal integer, key text)
+            join gateway.idempotency i on i.principal = x.principal and i.key = x.key""",
+            (dumps([{"principal": principal, "key": key} for principal, key in wanted]),),
+        ).all()
+        states = {t.id: t for t in lock(connection, [row.ticket for row in rows]).values()} if rows else {}
+        for row in rows:
+            index = wanted[row.principal, row.key]
+            same = row.digest == body_digest(submissions[index].ticket)
+            answers[index] = Answer(states[row.ticket], conflict=not same, code=_code(False, not same))
+
+    def _remember_keys(
+        self, connection: Connection, submissions: Sequence[Submission], answers: Sequence[Answer]
+    ) -> None:
+        rows: list[dict[str, Any]] = [
+            {"principal": one.idempotency[0], "key": one.idempotency[1], "digest": body_digest(one.ticket), "ticket": a.ticket.id}
+            for one, a in zip(submissions, answers, strict=True)
+            if one.idempotency and a.ticket is not None and not a.conflict
+        ]
+        if rows:
+            connection.exec_driver_sql(
+                """insert into gateway.idempotency (principal, key, digest, ticket)
+                select distinct on (principal, key) principal, key, digest, ticket
+                from json_to_recordset(%s) as x (principal integer, key text, digest bigint, ticket bigint)
+                order by principal, key on conflict do nothing""",
+                (dumps(rows),),
+            )
+
+    def _count(self, unit: Unit, submissions: Sequence[Submission], answers: Sequence[Answer]) -> None:
+        declared = self._deps.playbooks.get(unit.connection, unit.playbook).document.sources
+        for one, answer in zip(submissions, answers, strict=True):
+            source = one.ticket.source if one.ticket.source in declared else "other"
+            metrics.TICKETS.labels(source, answer.code).inc()
+
+
+def body_digest(ticket: wire.TicketIn) -> int:
+    """The digest by which a repeat is told from a conflict; members that are left out equal their defaults."""
+    return digest(msgspec.json.encode(ticket, order="deterministic"))
+
+
+def _facts(ticket: wire.TicketIn) -> dict[str, Any]:
+    facts: dict[str, Any] = msgspec.to_builtins(ticket)
+    return facts
+
+
+def _code(new: bool, conflict: bool) -> str:
+    return "conflict" if conflict else "accepted" if new else "repeat"

@@ -1,0 +1,107 @@
+"""The read-only SQL views that services publish for people's questions; only gateway and control read them.
+
+Each view's columns are the members of its struct, in any order, and nothing else; a test holds the two together. Instants are
+`timestamptz`, durations seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class ClockRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`sla.v_clock`: one clock. `elapsed_seconds` is as of `as_of`; a running clock goes on from there in open time."""
+
+    ticket_id: int
+    metric: str
+    cycle: int
+    state: str
+    paused: bool
+    started_at: datetime
+    due_at: datetime | None
+    target_seconds: float | None
+    elapsed_seconds: float
+    paused_seconds: float
+    as_of: datetime
+    warned_at: list[datetime]
+    breached_at: datetime | None
+    stopped_at: datetime | None
+    policy: str
+    policy_version: int
+    calendar: str | None
+    calendar_version: int
+
+
+class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`router.v_assignment`: who has or had a ticket. `ended_at` null: open."""
+
+    ticket_id: int
+    node: str
+    visit: int
+    assignment: int
+    group_name: str
+    agent: str
+    weight: float
+    assigned_at: datetime
+    ended_at: datetime | None
+    over_capacity: bool
+
+
+class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`router.v_load`: what each agent carries."""
+
+    agent: str
+    load: float
+    open_count: int
+    last_assigned_at: datetime | None
+
+
+class EscalationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`escalation.v_escalation`: one escalation. `state`: running, acknowledged, ended, exhausted."""
+
+    ticket_id: int
+    escalation: int
+    chain: str
+    cause: str
+    state: str
+    step: int
+    round: int
+    started_at: datetime
+    next_at: datetime | None
+    ended_at: datetime | None
+    targets: list[str]
+
+
+class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`notifier.v_delivery`: one notification and the message that carries it. `attempts`: every call, oldest first.
+
+    `state`: planned, held, sending, sent, delivered, read, unknown, failed, suppressed, cancelled.
+    """
+
+    id: int
+    message_id: int | None
+    ticket_id: int | None
+    event: str
+    rule: str
+    recipient: str
+    channel: str
+    address: str | None
+    provider: str | None
+    state: str
+    reason: str | None
+    due_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    attempts: list[dict[str, Any]]
+
+
+VIEWS: dict[str, type[msgspec.Struct]] = {
+    "sla.v_clock": ClockRow,
+    "router.v_assignment": AssignmentRow,
+    "router.v_load": LoadRow,
+    "escalation.v_escalation": EscalationRow,
+    "notifier.v_delivery": DeliveryRow,
+}

@@ -1,0 +1,49 @@
+"""Whether a posted ticket fits the playbook: declared fields have their type, labels their values. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.contracts.intake import TicketIn
+from shared.contracts.strict import Unacceptable
+from shared.playbook.model import Playbook
+from shared.playbook.routing import CustomField, FieldType
+
+_TYPES: dict[FieldType, tuple[type, ...]] = {
+    FieldType.TEXT: (str,),
+    FieldType.DATE: (str,),
+    FieldType.CHOICE: (str, int),
+    FieldType.NUMBER: (int, float),
+    FieldType.BOOL: (bool,),
+    FieldType.LIST: (list,),
+}
+
+
+def check_fields(playbook: Playbook, ticket: TicketIn) -> None:
+    """Raise `Unacceptable` for a declared field of another type, or a label outside its dimension's values.
+
+    Fields that the playbook does not declare are kept as data; no rule can read them.
+    """
+    declared = playbook.document.fields
+    for name, value in ticket.fields.items():
+        field = declared.get(name)
+        if field is not None and value is not None:
+            _check(f"/fields/{name}", field, value)
+    for name, field in declared.items():
+        if field.required and ticket.fields.get(name) is None:
+            raise Unacceptable(f"/fields/{name}", "required member is missing")
+    dimensions = playbook.document.taxonomy.dimensions
+    for name, value in ticket.labels.items():
+        dimension = dimensions.get(name)
+        if dimension is None:
+            raise Unacceptable(f"/labels/{name}", f"no such label (known: {', '.join(sorted(dimensions))})")
+        if str(value) not in dimension.values:
+            raise Unacceptable(f"/labels/{name}", f"{value!r} is none of {', '.join(map(str, dimension.values))}")
+
+
+def _check(pointer: str, field: CustomField, value: Any) -> None:
+    wanted = _TYPES[field.type]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        raise Unacceptable(pointer, f"expected {field.type.value}")
+    if field.values and str(value) not in field.values:
+        raise Unacceptable(pointer, f"{value!r} is none of {', '.join(map(str, field.values))}")
