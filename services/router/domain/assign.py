@@ -1,0 +1,391 @@
+"""Whose a ticket is: one batch of tickets against one pool.
+
+For each demand (group, skills, effort) the fixed filters run once and those left stand in a heap by the strategy's
+key. Keys only grow within a batch, so an entry that has fallen behind is put back with its new key when it comes up
+(the classic lazy heap): O(log agents) a ticket, also when one agent stands in many heaps. Capacity is asked of the
+agent itself, never of the heap, so it is exact.
+
+A ticket that nobody can take is answered at once and never blocks those behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any
+
+import msgspec
+
+from services.router.domain.desk import ORDER, Desk, Filter, How, Request, Step, in_order
+from services.router.domain.filters import Screened, Shifts, drops, has_skills, screen, wakes_at
+from services.router.domain.pool import Agent, Hours, Pool, stand_in
+from services.router.domain.strategies import Key, key_of, turn_taken
+from services.router.errors import UnknownGroup
+from shared.playbook.routing import Strategy
+
+Entry = tuple[tuple[float, ...], int, Agent]
+
+
+@dataclass(slots=True)
+class View:
+    """One demand's look at one group, shared by all tickets of the batch with that demand.
+
+    `full` and `rated` grow as agents fill up; a decision remembers how long they were, not their content.
+    """
+
+    desk: Desk
+    step: Step
+    screened: Screened
+    key: Key
+    heap: list[Entry]
+    by_id: dict[str, Agent]
+    full: list[str] = field(default_factory=list)
+    rated: list[str] = field(default_factory=list)
+    wakes: datetime | None = None
+    wakes_known: bool = False
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """Somebody takes it. `score` is the key that won, `runner_up` who would have been next."""
+
+    ticket: int | str
+    group: str
+    agent: str
+    weight: int
+    step: Step
+    how: How
+    view: Any
+    score: tuple[float, ...] = ()
+    runner_up: str | None = None
+    declined: tuple[str, ...] = ()
+    full: int = 0
+    rated: int = 0
+    stands_in_for: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
+        found = _considered(self.view, self.declined, self.full, self.rated)
+        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": list(self.score)}
+        if self.runner_up is not None:
+            found["runner_up"] = self.runner_up
+        if self.stands_in_for is not None:
+            found["stands_in_for"] = self.stands_in_for
+        if self.notes:
+            found["notes"] = list(self.notes)
+        return found
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Nobody can take it now. `cause` is the last filter somebody reached; `retry_at` when time alone may change the
+    answer.
+
+    `all_declined`: everybody who could was asked and declined, also in the overflow group.
+    """
+
+    ticket: int | str
+    group: str
+    cause: Filter
+    retry_at: datetime | None
+    view: Any
+    declined: tuple[str, ...] = ()
+    full: int = 0
+    rated: int = 0
+    all_declined: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason, as stored and explained."""
+        found = _considered(self.view, self.declined, self.full, self.rated)
+        found |= {"cause": self.cause, "retry_at": None if self.retry_at is None else self.retry_at.isoformat()}
+        if self.notes:
+            found["notes"] = list(self.notes)
+        return found
+
+
+Outcome = Assigned | Waiting
+
+
+def _considered(view: View, declined: tuple[str, ...], full: int, rated: int) -> dict[str, Any]:
+    dropped = {str(one): list(ids) for one, ids in view.screened.dropped.items()}
+    for name, ids in (
+        (Filter.DECLINED, declined),
+        (Filter.CAPACITY, view.full[:full]),
+        (Filter.RATE, view.rated[:rated]),
+    ):
+        if ids:
+            dropped[str(name)] = list(ids)
+    found: dict[str, Any] = {
+        "group": view.desk.name,
+        "strategy": view.desk.strategy,
+        "considered": [agent.id for agent in view.screened.eligible],
+        "dropped": dropped,
+    }
+    if view.screened.standing_in:
+        found["standing_in"] = dict(view.screened.standing_in)
+    if view.screened.loops:
+        found["delegate_loops"] = [list(loop) for loop in view.screened.loops]
+    return found
+
+
+class Assigner:
+    """One batch. Not thread-safe; belongs to one transaction, as its pool does.
+
+    `lightest` is the smallest weight a ticket can have (hundredths): an agent without room for it leaves its heaps.
+    """
+
+    def __init__(
+        self,
+        desks: Mapping[str, Desk],
+        pool: Pool,
+        now: datetime,
+        hours: Mapping[str, Hours] | None = None,
+        lightest: int = 1,
+    ) -> None:
+        self._desks, self.pool, self._now = desks, pool, now
+        self._shifts = Shifts(hours or {}, now)
+        self._lightest = lightest
+        self._views: dict[object, View] = {}
+        self._stamp = now.timestamp()
+
+    def assign_all(self, requests: Iterable[Request]) -> list[Outcome]:
+        """Serve the requests by priority, then by waiting time; return the outcomes in that order."""
+        return [self.assign(request) for request in in_order(list(requests))]
+
+    def assign(self, request: Request) -> Outcome:
+        """Find somebody for one ticket and take their capacity, or say why not. Raises `UnknownGroup`."""
+        desk = self._desks.get(request.group)
+        if desk is None:
+            raise UnknownGroup(request.group)
+        notes: tuple[str, ...] = ()
+        named = request.named or (desk.interface if request.from_outside else None)
+        if named is not None:
+            how = How.NAMED if request.named is not None else How.INTERFACE
+            found, why = self._named(named, how, desk, request)
+            if found is not None:
+                return found
+            notes = (f"{how} {named}: {why}",)
+        if desk.strategy is Strategy.BY_FIELD:
+            view = self._view(desk, Step.ALL, request)
+            return Waiting(request.ticket, desk.name, Filter.GROUP, None, view, notes=notes)
+        return self._choose(desk, request, notes)
+
+    def take(self, view: View, agent: Agent, weight: int) -> None:
+        """Book `weight` on the agent: load, turn, rate."""
+        self._stamp += 1e-6  # within a batch, later is later
+        self.pool.take(agent, weight, self._stamp)
+        if view.desk.by_turn:
+            turn_taken(view.desk, self.pool.turn(view.desk.name), agent.id)
+        if view.desk.rate_limit is not None:
+            place = (view.desk.name, agent.id)
+            self.pool.recent[place] = self.pool.recent.get(place, 0) + 1
+
+    def view(self, request: Request) -> View:
+        """The look at the request's own group with its whole demand; look-ahead reads it."""
+        return self._view(self._desks[request.group], Step.ALL, request)
+
+    # -- steps
+    # -----------------------------------------------------------------------------------------------------------
+
+    def _choose(self, desk: Desk, request: Request, notes: tuple[str, ...]) -> Outcome:
+        view = self._view(desk, Step.ALL, request)
+        outcome = self._from(view, request, notes)
+        if isinstance(outcome, Assigned) or (not desk.relax and desk.overflow is None):
+            return outcome
+        refused = outcome.all_declined
+        waited = (self._now - request.queued_at).total_seconds()
+        for step in self._relaxed(desk, request, waited, refused):
+            further = self._relax(desk, step, request, notes)
+            if isinstance(further, Assigned):
+                return further
+            if further is not None:
+                refused = refused and further.all_declined
+                outcome = further if ORDER[further.cause] > ORDER[outcome.cause] else outcome
+        retry_at = _earliest(outcome.retry_at, self._next_relaxation(desk, request, waited))
+        return msgspec.structs.replace(outcome, group=desk.name, retry_at=retry_at, all_declined=refused)
+
+    def _relaxed(self, desk: Desk, request: Request, waited: float, refused: bool) -> list[Step]:
+        """The steps beyond the whole demand that are due; after everybody declined, the overflow group is due at once."""
+        steps = [step for after, step in desk.relax if waited >= after]
+        if not request.preferred and Step.MANDATORY in steps:
+            steps.remove(Step.MANDATORY)
+        if refused and desk.overflow is not None and Step.OVERFLOW not in steps:
+            steps.append(Step.OVERFLOW)
+        return steps
+
+    def _relax(self, desk: Desk, step: Step, request: Request, notes: tuple[str, ...]) -> Outcome | None:
+        if step is not Step.OVERFLOW:
+            return self._from(self._view(desk, step, request), request, notes)
+        other = self._desks.get(desk.overflow or "")
+        return None if other is None else self._from(self._view(other, step, request), request, notes)
+
+    def _next_relaxation(self, desk: Desk, request: Request, waited: float) -> datetime | None:
+        later = [after for after, _ in desk.relax if after > waited]
+        return request.queued_at + timedelta(seconds=min(later)) if later else None
+
+    # -- one view
+    # --------------------------------------------------------------------------------------------------------
+
+    def _view(self, desk: Desk, step: Step, request: Request) -> View:
+        preferred = request.preferred if step is Step.ALL else ()
+        place = (desk.name, step, request.skills, preferred, request.effort_seconds, request.allowed)
+        found = self._views.get(place)
+        if found is None:
+            found = self._views[place] = self._open(desk, step, request, preferred)
+        return found
+
+    def _open(self, desk: Desk, step: Step, request: Request, preferred: tuple[tuple[str, int], ...]) -> View:
+        # Preferred skills are demanded until the playbook gives way; where it never does, they only rank.
+        demanded = request.skills
+        if preferred and any(one is Step.MANDATORY for _, one in desk.relax):
+            demanded = tuple(sorted((dict(preferred) | dict(request.skills)).items()))
+        needed = max(desk.shift_left, timedelta(seconds=request.effort_seconds))
+        allowed = request.allowed if step is not Step.OVERFLOW else None
+        screened = screen(desk, self.pool, demanded, needed, self._shifts, self._now, allowed)
+        key = key_of(desk, self.pool.turn(desk.name), request.skills, request.preferred)
+        heap = [(key(agent, place), place, agent) for place, agent in enumerate(screened.eligible)]
+        heapify(heap)
+        return View(desk, step, screened, key, heap, {agent.id: agent for agent in screened.eligible})
+
+    def _from(self, view: View, request: Request, notes: tuple[str, ...]) -> Outcome:
+        """Take the first of the view that fits, or say which filter was the last that somebody reached."""
+        if view.desk.sticky and request.last_owner is not None:
+            owner = view.by_id.get(request.last_owner)
+            if owner is not None and self._refuses(view, owner, request) is None:
+                self.take(view, owner, request.weight)
+                return _assigned(view, request, owner, How.STICKY, (), None, notes)
+        aside: list[Entry] = []
+        chosen = self._pop(view, request, aside)
+        if chosen is None:
+            outcome: Outcome = self._nobody(view, request, notes)
+        else:
+            score, place, agent = chosen
+            runner_up = view.heap[0][2].id if view.heap else None
+            self.take(view, agent, request.weight)
+            heappush(view.heap, (view.key(agent, place), place, agent))
+            outcome = _assigned(view, request, agent, How.STRATEGY, score, runner_up, notes)
+        for entry in aside:
+            heappush(view.heap, entry)
+        return outcome
+
+    def _pop(self, view: View, request: Request, aside: list[Entry]) -> Entry | None:
+        """Take the best fitting entry off the heap; those that fit only other tickets go `aside`."""
+        heap, key = view.heap, view.key
+        while heap:
+            entry = heap[0]
+            known, place, agent = entry
+            current = key(agent, place)
+            if current != known:
+                heapreplace(heap, (current, place, agent))
+                continue
+            heappop(heap)
+            refused = self._refuses(view, agent, request)
+            if refused is None:
+                return entry
+            if refused is Filter.RATE:
+                view.rated.append(agent.id)
+            elif refused is Filter.CAPACITY and not agent.fits(self._lightest):
+                view.full.append(agent.id)
+            else:
+                aside.append(entry)
+        return None
+
+    def _refuses(self, view: View, agent: Agent, request: Request) -> Filter | None:
+        """Return which of the changing filters keeps an eligible agent from this ticket."""
+        if agent.id in request.declined:
+            return Filter.DECLINED
+        if agent.capacity is not None and agent.load + request.weight > agent.capacity:
+            return Filter.CAPACITY
+        limit = view.desk.rate_limit
+        if limit is not None and self.pool.recent.get((view.desk.name, agent.id), 0) >= limit:
+            return Filter.RATE
+        return None
+
+    def _nobody(self, view: View, request: Request, notes: tuple[str, ...]) -> Waiting:
+        eligible = view.by_id
+        if not eligible:
+            dropped = view.screened.dropped
+            cause = max(dropped, key=ORDER.__getitem__, default=Filter.GROUP)
+        elif all(one in request.declined for one in eligible):
+            cause = Filter.DECLINED
+        else:
+            cause = Filter.RATE if view.rated else Filter.CAPACITY
+        if not view.wakes_known:
+            view.wakes = wakes_at(view.desk, self.pool, view.screened, self._shifts, self._now)
+            view.wakes_known = True
+        return Waiting(
+            request.ticket,
+            view.desk.name,
+            cause,
+            view.wakes,
+            view,
+            _declined(view, request),
+            len(view.full),
+            len(view.rated),
+            cause is Filter.DECLINED,
+            notes,
+        )
+
+    # -- a person by name
+    # ------------------------------------------------------------------------------------------------
+
+    def _named(self, name: str, how: How, desk: Desk, request: Request) -> tuple[Assigned | None, str]:
+        """Give the ticket to `name` or whoever stands in for them; else say which filter was in the way."""
+        view = self._view(desk, Step.ALL, request)
+        other = stand_in(self.pool.agents, name, self._now)
+        if other.agent is None:
+            agent = self.pool.agents.get(name)
+            if agent is None:
+                return None, "unknown"
+            return None, "delegates run in a circle" if other.loop else (
+                Filter.LEAVE if agent.active else Filter.ACTIVE
+            )
+        agent = self.pool.agents[other.agent]
+        needed = max(desk.shift_left, timedelta(seconds=request.effort_seconds))
+        dropped = drops(agent, desk, (), needed, self._shifts, self._now) or self._refuses(view, agent, request)
+        if dropped is not None:
+            return None, dropped
+        self.take(view, agent, request.weight)
+        notes = () if has_skills(agent, request.skills) else ("named without the demanded skills",)
+        found = _assigned(view, request, agent, how, (), None, notes)
+        if agent.id != name:
+            found = msgspec.structs.replace(found, stands_in_for=name)
+        return found, ""
+
+
+def _assigned(
+    view: View,
+    request: Request,
+    agent: Agent,
+    how: How,
+    score: tuple[float, ...],
+    runner_up: str | None,
+    notes: tuple[str, ...],
+) -> Assigned:
+    standing_in = view.screened.standing_in
+    return Assigned(
+        request.ticket,
+        view.desk.name,
+        agent.id,
+        request.weight,
+        view.step,
+        how,
+        view,
+        score,
+        runner_up,
+        _declined(view, request) if request.declined else (),
+        len(view.full),
+        len(view.rated),
+        standing_in.get(agent.id) if standing_in else None,
+        notes,
+    )
+
+
+def _declined(view: View, request: Request) -> tuple[str, ...]:
+    return tuple(one for one in view.by_id if one in request.declined)
+
+
+def _earliest(one: datetime | None, two: datetime | None) -> datetime | None:
+    return min((at for at in (one, two) if at is not None), default=None)
