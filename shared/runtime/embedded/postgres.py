@@ -149,6 +149,12 @@ def start_postgres(home: Path, *, settings: Mapping[str, str] = _NO_SETTINGS, fs
         return _launch(files, binaries, identity, chosen | {"cluster_name": files.cluster})
 
 
+def find_postgres(home: Path) -> PostgresServer | None:
+    """The running server of this home, adopted but not started; None when it does not run."""
+    files = _Files(home.absolute())
+    return _adopt(files) if files.password.exists() else None
+
+
 def find_binaries() -> Path:
     """The folder with `postgres` and `initdb`: `SIGNALBOX_PG_BIN`, the package, the PATH, Debian's own folder."""
     if given := os.environ.get("SIGNALBOX_PG_BIN"):

@@ -108,6 +108,12 @@ def start_valkey(home: Path, *, settings: Mapping[str, str] = _NO_SETTINGS) -> V
         return _adopt(files) or _launch(files, find_binary(), dict(SETTINGS) | dict(settings))
 
 
+def find_valkey(home: Path) -> ValkeyServer | None:
+    """The running server of this home, adopted but not started; None when it does not run."""
+    files = _Files(home.absolute())
+    return _adopt(files) if files.password.exists() else None
+
+
 def find_binary() -> Path:
     """`SIGNALBOX_VALKEY_BIN`, the package's binary for this machine, `valkey-server` or `redis-server` on the PATH."""
     if given := os.environ.get("SIGNALBOX_VALKEY_BIN"):
