@@ -4,7 +4,7 @@ What it owns. `CalendarSpec` says when a calendar is open, in the neutral form o
 that specification compiled, and answers *by when* (`add`), *how long* (`between`), *open or not*, and the same in working days.
 `ALWAYS_OPEN` stands for "no calendar": every second counts.
 
-How. Wall times become instants once, when a stretch of about 200 days is compiled (`timeline`): a sorted list of open intervals in
+How. Wall times become instants once, when a stretch of about 100 days is compiled (`timeline`): a sorted list of open intervals in
 microseconds since 1970 UTC, with the open time before each. All questions are then a binary search and integer arithmetic, so zones
 and clock changes cost nothing later and every answer is exact to the microsecond.
 

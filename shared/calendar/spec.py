@@ -107,13 +107,19 @@ def parse_spec(obj: Any) -> CalendarSpec:
         spec = msgspec.convert(obj, CalendarSpec)
     except msgspec.ValidationError as error:
         raise ValueError(f"calendar: {error}") from error
-    compile_rules(spec)
+    try:
+        compile_rules(spec)
+    except ValueError as error:
+        raise ValueError(f"calendar.{error}") from error
     return spec
 
 
 def compile_rules(spec: CalendarSpec) -> DayRules:
     """Check `spec` and read its times; raise `ValueError` naming the offending member."""
-    zone_named(spec.tz)
+    try:
+        zone_named(spec.tz)
+    except ValueError as error:
+        raise ValueError(f"tz: {error}") from error
     weekly: list[list[Span]] = [[] for _ in DAYS]
     for index, segment in enumerate(spec.weekly):
         where = f"weekly[{index}]"

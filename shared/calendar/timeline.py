@@ -1,6 +1,6 @@
 """Open time as sorted intervals with running sums, compiled piece by piece when first asked.
 
-The line of time is cut into chunks of 2**44 microseconds (about 204 days), so that the chunk of an instant is one shift.
+The line of time is cut into chunks of 2**43 microseconds (about 102 days), so that the chunk of an instant is one shift.
 A chunk holds the open intervals inside it, and the open time before each. An open stretch that crosses a border is two
 intervals that touch; whoever wants whole stretches joins them (`stretch_end`, `stretch_start`).
 """
@@ -14,9 +14,9 @@ from threading import Lock
 from zoneinfo import ZoneInfo
 
 from shared.calendar.spec import DAY_SECONDS, DayRules, Span
-from shared.calendar.walltime import DAY_US, instant_us_of
+from shared.calendar.walltime import DAY_US, SECOND_US, shifted_to_instant
 
-SHIFT = 44
+SHIFT = 43
 CHUNK_US = 1 << SHIFT
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _ONE_DAY = timedelta(days=1)
@@ -28,7 +28,7 @@ LAST_CHUNK = ((date(9998, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_US >> SHIFT)
 # A weekly pattern with yearly holidays repeats its kinds of years (first weekday, leap or not) within 40 years, also around 2100.
 # So what is closed, or open, for 41 years without any dated exception stays so.
 _HORIZON_CHUNKS = 41 * 366 * DAY_US // CHUNK_US + 2
-_KEPT_CHUNKS = 64  # 36 years, at most about 3 MB a calendar with two segments a day
+_KEPT_CHUNKS = 128  # 36 years, at most about 3 MB a calendar with two segments a day
 
 Interval = tuple[int, int]
 
@@ -237,8 +237,10 @@ class Timeline:
     def _instant(self, day: date, seconds: int) -> int:
         if seconds >= DAY_SECONDS:
             day, seconds = day + _ONE_DAY, seconds - DAY_SECONDS
-        wall = datetime(day.year, day.month, day.day, seconds // 3_600, seconds // 60 % 60, seconds % 60)
-        return instant_us_of(wall, self._zone)
+        wall_us = (day.toordinal() - _EPOCH_ORDINAL) * DAY_US + seconds * SECOND_US
+        minutes, second = divmod(seconds, 60)
+        wall = datetime(day.year, day.month, day.day, minutes // 60, minutes % 60, second, tzinfo=self._zone)
+        return shifted_to_instant(wall_us, wall, self._zone)
 
 
 def end_of(number: int) -> int:

@@ -45,24 +45,23 @@ def instant_us_of(wall: datetime, zone: ZoneInfo) -> int:
     A time that the clocks skip is the instant of the jump, also when a whole day is skipped; one that occurs twice is its first
     occurrence. Source: tests/vectors/README.md, "Calendar".
     """
-    wall_us = (wall - NAIVE_EPOCH) // MICROSECOND
-    first = _offset_us(wall, zone, fold=0)
-    second = _offset_us(wall, zone, fold=1)
+    return shifted_to_instant((wall - NAIVE_EPOCH) // MICROSECOND, wall.replace(tzinfo=zone, fold=0), zone)
+
+
+def shifted_to_instant(wall_us: int, wall: datetime, zone: ZoneInfo) -> int:
+    """The same, for a caller who has the wall time both in microseconds since 1970 and as a datetime in `zone` with fold 0."""
+    first, second = wall.utcoffset(), wall.replace(fold=1).utcoffset()
+    assert first is not None  # a ZoneInfo always has an offset
+    assert second is not None
     if second <= first:
-        return wall_us - first
+        return wall_us - first // MICROSECOND
     # PEP 495: in a gap fold=0 reads the offset before the jump, fold=1 the one after, so that the jump lies between the two.
-    return _jump_between(wall_us - second, wall_us - first, zone)
+    return _jump_between(wall_us - second // MICROSECOND, wall_us - first // MICROSECOND, zone)
 
 
 def instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
     """Return the aware UTC instant of a naive wall time in `zone`; skipped and repeated times as in `instant_us_of`."""
     return moment(instant_us_of(wall, zone))
-
-
-def _offset_us(wall: datetime, zone: ZoneInfo, *, fold: int) -> int:
-    offset = wall.replace(tzinfo=zone, fold=fold).utcoffset()
-    assert offset is not None  # a ZoneInfo always has one
-    return offset // MICROSECOND
 
 
 def _jump_between(low_us: int, high_us: int, zone: ZoneInfo) -> int:

@@ -94,7 +94,7 @@ def _add_days_at_time(calendar: BusinessCalendar, obj: Object) -> str | None:
 
 
 def _local_time(obj: Object) -> str | None:
-    zone = zone_named(_string(obj, "tz"))
+    zone = _read(obj, "tz", zone_named)
     wall = _read(obj, "local", datetime.fromisoformat)
     if wall.tzinfo is not None:
         raise ValueError(f"local: a wall time has no offset: {obj['local']!r}")
