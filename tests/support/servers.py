@@ -1,8 +1,9 @@
 """The servers that tests run against: one pair for a whole run, and homes for tests that start, break and stop their own.
 
-A run is one `pytest`, with all of its xdist workers: the first to need the servers starts them (`fsync` off), the last to leave
-stops them and removes their folder. A folder whose run was killed is cleared away by the next run of the same user. Homes lie in the
-system's folder for temporary files and not below pytest's, which is closed to the user that PostgreSQL runs as when we are root.
+A run is one `pytest`, with all of its xdist workers: the first to need the servers starts them (`fsync` off), the last
+to leave stops them and removes their folder. A folder whose run was killed is cleared away by the next run of the same
+user. Homes lie in the system's folder for temporary files and not below pytest's, which is closed to the user that
+PostgreSQL runs as when we are root.
 """
 
 from __future__ import annotations
