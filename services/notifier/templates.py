@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, nodes, pass_context
 from jinja2 import Template as JinjaTemplate
-from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.exceptions import TemplateRuntimeError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
@@ -59,6 +59,7 @@ _FILTERS = frozenset(
 _REFUSED: tuple[type[nodes.Node], ...] = (
     nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Macro, nodes.CallBlock, nodes.Block, nodes.Pow,
     nodes.Call, nodes.Mul, nodes.Mod,
+    nodes.NSRef,
 )  # fmt: skip
 _SPACE = re.compile(r"\s+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029]")
@@ -139,6 +140,9 @@ class Text:
             tree = env.parse(source)
             for node in tree.find_all(_REFUSED):
                 raise TemplateError(f"{where}: line {node.lineno}: {type(node).__name__.lower()} may not be used here")
+            for name in tree.find_all(nodes.Name):
+                if name.name in ("self", "super"):
+                    raise TemplateError(f"{where}: line {name.lineno}: {name.name} may not be used here")
             self._template = env.from_string(tree)
         except TemplateSyntaxError as error:
             raise TemplateError(f"{where}: line {error.lineno}: {error.message}") from error
@@ -149,7 +153,7 @@ class Text:
             return self._constant
         try:
             text = self._template.render(facts)
-        except (UndefinedError, SecurityError) as error:
+        except TemplateRuntimeError as error:
             raise TemplateError(f"{self.where}: {error.message}") from error
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise TemplateError(f"{self.where}: {error}") from error
