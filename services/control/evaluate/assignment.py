@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.router.domain.assign import Assigned, Assigner
+from services.router.domain.assign import Assigner
 from services.router.domain.desk import Desk, Request
+from services.router.domain.outcomes import Assigned
 from services.router.domain.pool import Agent, Pool
 from shared.playbook.routing import Presence, Strategy
 

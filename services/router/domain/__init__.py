@@ -7,6 +7,7 @@
 | `pool` | people and their loads as a plain value, loaded under the capacity lock |
 | `filters` | who can take a ticket, and which filter dropped whom |
 | `strategies` | who of them gets it |
+| `desk`, `outcomes` | a group as compiled, a ticket's demand; what came of it, with the reason |
 | `assign` | the two together, for a batch: O(log agents) a ticket, capacity exact |
 | `lookahead` | a whole batch at once, by expected breach cost |
 | `offers` | accept, decline, time-out, and the order in which offers go round |

@@ -11,123 +11,18 @@ A ticket that nobody can take is answered at once and never blocks those behind 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Any
 
 import msgspec
 
 from services.router.domain.desk import ORDER, Desk, Filter, How, Request, Step, in_order
-from services.router.domain.filters import Screened, Shifts, drops, has_skills, screen, wakes_at
+from services.router.domain.filters import Shifts, drops, has_skills, screen, wakes_at
+from services.router.domain.outcomes import Assigned, Entry, Outcome, View, Waiting
 from services.router.domain.pool import Agent, Hours, Pool, stand_in
-from services.router.domain.strategies import Key, key_of, turn_taken
+from services.router.domain.strategies import key_of, turn_taken
 from services.router.errors import UnknownGroup
 from shared.playbook.routing import Strategy
-
-Entry = tuple[tuple[float, ...], int, Agent]
-
-
-@dataclass(slots=True)
-class View:
-    """One demand's look at one group, shared by all tickets of the batch with that demand.
-
-    `full` and `rated` grow as agents fill up; a decision remembers how long they were, not their content.
-    """
-
-    desk: Desk
-    step: Step
-    screened: Screened
-    key: Key
-    heap: list[Entry]
-    by_id: dict[str, Agent]
-    full: list[str] = field(default_factory=list)
-    rated: list[str] = field(default_factory=list)
-    wakes: datetime | None = None
-    wakes_known: bool = False
-
-
-class Assigned(msgspec.Struct, frozen=True):
-    """Somebody takes it. `score` is the key that won, `runner_up` who would have been next."""
-
-    ticket: int | str
-    group: str
-    agent: str
-    weight: int
-    step: Step
-    how: How
-    view: Any
-    score: tuple[float, ...] = ()
-    runner_up: str | None = None
-    declined: tuple[str, ...] = ()
-    full: int = 0
-    rated: int = 0
-    stands_in_for: str | None = None
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
-        found = _considered(self.view, self.declined, self.full, self.rated)
-        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": list(self.score)}
-        if self.runner_up is not None:
-            found["runner_up"] = self.runner_up
-        if self.stands_in_for is not None:
-            found["stands_in_for"] = self.stands_in_for
-        if self.notes:
-            found["notes"] = list(self.notes)
-        return found
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """Nobody can take it now. `cause` is the last filter somebody reached; `retry_at` when time alone may change the
-    answer.
-
-    `all_declined`: everybody who could was asked and declined, also in the overflow group.
-    """
-
-    ticket: int | str
-    group: str
-    cause: Filter
-    retry_at: datetime | None
-    view: Any
-    declined: tuple[str, ...] = ()
-    full: int = 0
-    rated: int = 0
-    all_declined: bool = False
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The reason, as stored and explained."""
-        found = _considered(self.view, self.declined, self.full, self.rated)
-        found |= {"cause": self.cause, "retry_at": None if self.retry_at is None else self.retry_at.isoformat()}
-        if self.notes:
-            found["notes"] = list(self.notes)
-        return found
-
-
-Outcome = Assigned | Waiting
-
-
-def _considered(view: View, declined: tuple[str, ...], full: int, rated: int) -> dict[str, Any]:
-    dropped = {str(one): list(ids) for one, ids in view.screened.dropped.items()}
-    for name, ids in (
-        (Filter.DECLINED, declined),
-        (Filter.CAPACITY, view.full[:full]),
-        (Filter.RATE, view.rated[:rated]),
-    ):
-        if ids:
-            dropped[str(name)] = list(ids)
-    found: dict[str, Any] = {
-        "group": view.desk.name,
-        "strategy": view.desk.strategy,
-        "considered": [agent.id for agent in view.screened.eligible],
-        "dropped": dropped,
-    }
-    if view.screened.standing_in:
-        found["standing_in"] = dict(view.screened.standing_in)
-    if view.screened.loops:
-        found["delegate_loops"] = [list(loop) for loop in view.screened.loops]
-    return found
 
 
 class Assigner:
@@ -259,13 +154,13 @@ class Assigner:
         aside: list[Entry] = []
         chosen = self._pop(view, request, aside)
         if chosen is None:
-            outcome: Outcome = self._nobody(view, request, notes)
+            outcome: Outcome = self._nobody(view, request, _tight(aside, request), notes)
         else:
             score, place, agent = chosen
             runner_up = view.heap[0][2].id if view.heap else None
             self.take(view, agent, request.weight)
             heappush(view.heap, (view.key(agent, place), place, agent))
-            outcome = _assigned(view, request, agent, How.STRATEGY, score, runner_up, notes)
+            outcome = _assigned(view, request, agent, How.STRATEGY, score, runner_up, notes, _tight(aside, request))
         for entry in aside:
             heappush(view.heap, entry)
         return outcome
@@ -303,7 +198,7 @@ class Assigner:
             return Filter.RATE
         return None
 
-    def _nobody(self, view: View, request: Request, notes: tuple[str, ...]) -> Waiting:
+    def _nobody(self, view: View, request: Request, tight: tuple[str, ...], notes: tuple[str, ...]) -> Waiting:
         eligible = view.by_id
         if not eligible:
             dropped = view.screened.dropped
@@ -324,6 +219,7 @@ class Assigner:
             _declined(view, request),
             len(view.full),
             len(view.rated),
+            tight,
             cause is Filter.DECLINED,
             notes,
         )
@@ -363,6 +259,7 @@ def _assigned(
     score: tuple[float, ...],
     runner_up: str | None,
     notes: tuple[str, ...],
+    tight: tuple[str, ...] = (),
 ) -> Assigned:
     standing_in = view.screened.standing_in
     return Assigned(
@@ -378,9 +275,14 @@ def _assigned(
         _declined(view, request) if request.declined else (),
         len(view.full),
         len(view.rated),
+        tight,
         standing_in.get(agent.id) if standing_in else None,
         notes,
     )
+
+
+def _tight(aside: list[Entry], request: Request) -> tuple[str, ...]:
+    return tuple([one.id for _, _, one in aside if one.id not in request.declined]) if aside else ()
 
 
 def _declined(view: View, request: Request) -> tuple[str, ...]:

@@ -1,0 +1,120 @@
+"""What came of a request: somebody takes it, or it waits; and the look at the staff that the reason points to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.router.domain.desk import Desk, Filter, How, Step
+from services.router.domain.filters import Screened
+from services.router.domain.pool import Agent
+from services.router.domain.strategies import Key
+
+Entry = tuple[tuple[float, ...], int, Agent]
+
+
+@dataclass(slots=True)
+class View:
+    """One demand's look at one group, shared by all tickets of the batch with that demand.
+
+    `full` and `rated` grow as agents fill up; a decision remembers how long they were, not their content.
+    """
+
+    desk: Desk
+    step: Step
+    screened: Screened
+    key: Key
+    heap: list[Entry]
+    by_id: dict[str, Agent]
+    full: list[str] = field(default_factory=list)
+    rated: list[str] = field(default_factory=list)
+    wakes: datetime | None = None
+    wakes_known: bool = False
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """Somebody takes it. `score` is the key that won, `runner_up` who would have been next.
+
+    `tight` have capacity, but not for this weight; `full` and `rated` count into the view's lists.
+    """
+
+    ticket: int | str
+    group: str
+    agent: str
+    weight: int
+    step: Step
+    how: How
+    view: Any
+    score: tuple[float, ...] = ()
+    runner_up: str | None = None
+    declined: tuple[str, ...] = ()
+    full: int = 0
+    rated: int = 0
+    tight: tuple[str, ...] = ()
+    stands_in_for: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
+        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
+        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": list(self.score)}
+        if self.runner_up is not None:
+            found["runner_up"] = self.runner_up
+        if self.stands_in_for is not None:
+            found["stands_in_for"] = self.stands_in_for
+        if self.notes:
+            found["notes"] = list(self.notes)
+        return found
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Nobody can take it now. `cause` is the last filter somebody reached; `retry_at` when time alone may change the
+    answer.
+
+    `all_declined`: everybody who could was asked and declined, also in the overflow group.
+    """
+
+    ticket: int | str
+    group: str
+    cause: Filter
+    retry_at: datetime | None
+    view: Any
+    declined: tuple[str, ...] = ()
+    full: int = 0
+    rated: int = 0
+    tight: tuple[str, ...] = ()
+    all_declined: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reason, as stored and explained."""
+        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
+        found |= {"cause": self.cause, "retry_at": None if self.retry_at is None else self.retry_at.isoformat()}
+        if self.notes:
+            found["notes"] = list(self.notes)
+        return found
+
+
+Outcome = Assigned | Waiting
+
+
+def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:
+    dropped = {str(one): list(ids) for one, ids in view.screened.dropped.items()}
+    changing = ((Filter.DECLINED, declined), (Filter.CAPACITY, full), (Filter.RATE, view.rated[:rated]))
+    for name, ids in changing:
+        if ids:
+            dropped[str(name)] = list(ids)
+    found: dict[str, Any] = {
+        "group": view.desk.name,
+        "strategy": view.desk.strategy,
+        "considered": [agent.id for agent in view.screened.eligible],
+        "dropped": dropped,
+    }
+    if view.screened.standing_in:
+        found["standing_in"] = dict(view.screened.standing_in)
+    if view.screened.loops:
+        found["delegate_loops"] = [list(loop) for loop in view.screened.loops]
+    return found
