@@ -1,43 +1,85 @@
-"""Named crash points: places where a test kills the process with SIGKILL, to prove that nothing is lost or doubled there.
+"""Named points at which a test may kill the process, as an unlucky `SIGKILL` would.
 
-Off (and free: one comparison) unless `SIGNALBOX_TEST_MODE=1` and `SIGNALBOX_CRASH=name:nth` say otherwise.
+A point is a line `crash_point("ledger.claimed")` at a place where dying is interesting: between two effects that have to stay
+together. Off (always, except in test mode) it is one comparison. `SIGNALBOX_CRASH` arms one point and says at which passing:
+
+    SIGNALBOX_TEST_MODE=1  SIGNALBOX_CRASH=ledger.saved:3      killed at the third passing of `ledger.saved` in this process
+
+The whole process dies, by a signal that cannot be caught: no handler runs, no buffer is written, no transaction is ended.
+`POINTS` names all points, so that a test can go through them; a name that is not in it arms nothing and is refused at the start.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-POINTS = (
-    "lane.claimed",
-    "lane.saved",
-    "lane.committed",
-    "intake.before_commit",
-    "intake.committed",
-    "command.committed",
-    "delivery.claimed",
-    "delivery.called",
-    "delivery.recorded",
-)
-"""Every name that `crash_point` is called with; a test visits them all."""
+POINTS: Mapping[str, str] = {
+    "gateway.intake.before_commit": "a ticket is written, not committed; the caller has no answer",
+    "gateway.intake.committed": "a ticket is committed, the caller has no answer",
+    "gateway.action.before_commit": "a person's action is written, not committed",
+    "gateway.action.committed": "a person's action is committed, the caller has no answer",
+    "gateway.stream.read": "a batch is read from the intake stream, nothing is written",
+    "gateway.stream.committed": "a batch of the stream is committed, not confirmed and not acknowledged",
+    "gateway.stream.confirmed": "a batch of the stream is confirmed, not acknowledged",
+    "ledger.claimed": "items are claimed and locked, nothing is decided",
+    "ledger.decided": "a batch is decided, nothing is written",
+    "ledger.saved": "a batch is written, not committed",
+    "ledger.committed": "a batch is committed, no doorbell has rung",
+    "ledger.failed": "a batch has failed and is rolled back, the failure is not noted",
+    "ledger.published": "topic events are in the stream, the position is not noted",
+    "notifier.sending": "deliveries are committed as `sending`, no call has begun",
+    "notifier.called": "a provider has answered, the outcome is not written",
+    "notifier.recorded": "outcomes are written, not committed",
+    "notifier.settled": "outcomes are committed, no doorbell has rung",
+}
+"""Every point and what has happened when it is passed."""
 
 
-def _armed() -> tuple[str, int]:
-    spec = os.environ.get("SIGNALBOX_CRASH", "") if os.environ.get("SIGNALBOX_TEST_MODE") == "1" else ""
-    name, _, nth = spec.partition(":")
-    if name and name not in POINTS:
-        raise ValueError(f"SIGNALBOX_CRASH: no crash point {name!r} (known: {', '.join(POINTS)})")
-    return name, int(nth or 1)
+class BadCrashPoint(ValueError):
+    """`SIGNALBOX_CRASH` names no point, or no passing; the text lists the names."""
 
 
-_name, _nth = _armed()
+@dataclass(slots=True)
+class Armed:
+    """One point and how many passings it still lives through."""
+
+    name: str
+    left: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def read_environment(environment: Mapping[str, str]) -> Armed | None:
+    """What `SIGNALBOX_CRASH` arms; None when it is empty or test mode is off.
+
+    Raises:
+        BadCrashPoint: the variable is not `name` or `name:nth` of a known point with nth >= 1.
+    """
+    text = environment.get("SIGNALBOX_CRASH", "")
+    if not text or environment.get("SIGNALBOX_TEST_MODE") != "1":
+        return None
+    name, _, nth = text.partition(":")
+    if name not in POINTS or not (nth or "1").isdigit() or int(nth or 1) < 1:
+        raise BadCrashPoint(f"SIGNALBOX_CRASH: {text!r} is not NAME:NTH with one of {', '.join(POINTS)}")
+    return Armed(name, int(nth or 1))
+
+
+_armed = read_environment(os.environ)
 
 
 def crash_point(name: str) -> None:
-    """Die here by SIGKILL when this point was chosen, at its nth visit."""
-    global _nth
-    if name != _name:
+    """Kill this process if `name` is armed and this is its turn; otherwise nothing."""
+    if _armed is None:
         return
-    _nth -= 1
-    if _nth == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if name not in POINTS:
+        raise BadCrashPoint(f"{name!r} is not in POINTS")
+    if name != _armed.name:
+        return
+    with _armed.lock:
+        _armed.left -= 1
+        if _armed.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+            threading.Event().wait()  # the signal is on its way; no further line may run
