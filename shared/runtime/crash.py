@@ -1,9 +1,9 @@
 """Named points at which a test may kill the process, as an unlucky `SIGKILL` would.
 
-A point is a line `crash_point("ledger.claimed")` at a place where dying is interesting: between two effects that have to stay
+A point is a line `crash_point("lane.claimed")` at a place where dying is interesting: between two effects that have to stay
 together. Off (always, except in test mode) it is one comparison. `SIGNALBOX_CRASH` arms one point and says at which passing:
 
-    SIGNALBOX_TEST_MODE=1  SIGNALBOX_CRASH=ledger.saved:3      killed at the third passing of `ledger.saved` in this process
+    SIGNALBOX_TEST_MODE=1  SIGNALBOX_CRASH=lane.saved:3      killed at the third passing of `lane.saved` in this process
 
 The whole process dies, by a signal that cannot be caught: no handler runs, no buffer is written, no transaction is ended.
 `POINTS` names all points, so that a test can go through them; a name that is not in it arms nothing and is refused at the start.
@@ -18,23 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 POINTS: Mapping[str, str] = {
-    "gateway.intake.before_commit": "a ticket is written, not committed; the caller has no answer",
-    "gateway.intake.committed": "a ticket is committed, the caller has no answer",
-    "gateway.action.before_commit": "a person's action is written, not committed",
-    "gateway.action.committed": "a person's action is committed, the caller has no answer",
-    "gateway.stream.read": "a batch is read from the intake stream, nothing is written",
-    "gateway.stream.committed": "a batch of the stream is committed, not confirmed and not acknowledged",
-    "gateway.stream.confirmed": "a batch of the stream is confirmed, not acknowledged",
-    "ledger.claimed": "items are claimed and locked, nothing is decided",
-    "ledger.decided": "a batch is decided, nothing is written",
-    "ledger.saved": "a batch is written, not committed",
-    "ledger.committed": "a batch is committed, no doorbell has rung",
-    "ledger.failed": "a batch has failed and is rolled back, the failure is not noted",
-    "ledger.published": "topic events are in the stream, the position is not noted",
-    "notifier.sending": "deliveries are committed as `sending`, no call has begun",
-    "notifier.called": "a provider has answered, the outcome is not written",
-    "notifier.recorded": "outcomes are written, not committed",
-    "notifier.settled": "outcomes are committed, no doorbell has rung",
+    "intake.before_commit": "tickets are written, not committed; the caller has no answer",
+    "intake.committed": "tickets are committed; the caller has no answer, no doorbell has rung",
+    "command.committed": "a person's action is committed, the caller has no answer",
+    "stream.read": "a batch is read from the intake stream, nothing is written",
+    "stream.committed": "a batch of the stream is committed, not confirmed and not acknowledged",
+    "stream.confirmed": "a batch of the stream is confirmed, not acknowledged",
+    "lane.claimed": "items are claimed and locked, nothing is decided",
+    "lane.saved": "a batch is decided and written, not committed",
+    "lane.committed": "a batch is committed, no doorbell has rung",
+    "topic.published": "topic events are in the stream, the position is not noted",
+    "delivery.claimed": "deliveries are committed as `sending`, no call has begun",
+    "delivery.called": "a provider has answered, the outcome is not written",
+    "delivery.recorded": "outcomes are committed, nobody has been told",
 }
 """Every point and what has happened when it is passed."""
 

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 PASS_THREE_TIMES = """
 from shared.runtime.crash import crash_point
 for turn in range(1, 4):
-    crash_point("ledger.claimed")
-    crash_point("ledger.saved")
+    crash_point("lane.claimed")
+    crash_point("lane.saved")
     print(turn, flush=True)
 """
 
@@ -40,11 +40,11 @@ def run(**environment: str) -> subprocess.CompletedProcess[str]:
     ("environment", "printed", "code"),
     [
         ({}, "123", 0),
-        ({"SIGNALBOX_CRASH": "ledger.saved:2"}, "123", 0),
-        ({"SIGNALBOX_CRASH": "ledger.saved:2", "SIGNALBOX_TEST_MODE": "1"}, "1", -signal.SIGKILL),
-        ({"SIGNALBOX_CRASH": "ledger.claimed", "SIGNALBOX_TEST_MODE": "1"}, "", -signal.SIGKILL),
-        ({"SIGNALBOX_CRASH": "ledger.saved:4", "SIGNALBOX_TEST_MODE": "1"}, "123", 0),
-        ({"SIGNALBOX_CRASH": "notifier.called:1", "SIGNALBOX_TEST_MODE": "1"}, "123", 0),
+        ({"SIGNALBOX_CRASH": "lane.saved:2"}, "123", 0),
+        ({"SIGNALBOX_CRASH": "lane.saved:2", "SIGNALBOX_TEST_MODE": "1"}, "1", -signal.SIGKILL),
+        ({"SIGNALBOX_CRASH": "lane.claimed", "SIGNALBOX_TEST_MODE": "1"}, "", -signal.SIGKILL),
+        ({"SIGNALBOX_CRASH": "lane.saved:4", "SIGNALBOX_TEST_MODE": "1"}, "123", 0),
+        ({"SIGNALBOX_CRASH": "delivery.called:1", "SIGNALBOX_TEST_MODE": "1"}, "123", 0),
     ],
 )
 def test_a_process_dies_at_its_point_and_passing_and_in_test_mode_alone(
@@ -54,9 +54,9 @@ def test_a_process_dies_at_its_point_and_passing_and_in_test_mode_alone(
     assert (done.stdout.replace("\n", ""), done.returncode) == (printed, code)
 
 
-@pytest.mark.parametrize("text", ["no.such.point:1", "ledger.saved:0", "ledger.saved:-1", "ledger.saved:x", ":1"])
+@pytest.mark.parametrize("text", ["no.such.point:1", "lane.saved:0", "lane.saved:-1", "lane.saved:x", ":1"])
 def test_a_name_or_number_that_means_nothing_is_refused_at_the_start(text: str) -> None:
-    with pytest.raises(BadCrashPoint, match="ledger.saved"):
+    with pytest.raises(BadCrashPoint, match=r"lane\.saved"):
         read_environment({"SIGNALBOX_TEST_MODE": "1", "SIGNALBOX_CRASH": text})
 
 
