@@ -23,6 +23,7 @@ from services.router.domain.labels import Label, Source, priority_of
 from services.router.errors import PlaybookUnsound
 from shared.playbook.conditions import ConditionError, Schema, Test, parse
 from shared.playbook.routing import Actions, Hold, ModelUse, Routing, RuleSetSpec, Word
+from shared.playbook.routingcheck import writes_of
 from shared.playbook.ruleset import Rule, RuleSet, Run, inputs
 from shared.playbook.ticketfacts import facts_of, schema_of, time_facts
 
@@ -220,15 +221,6 @@ class Classifier:
         for when in whens:
             found |= parse(when, self.schema).fields()
         return frozenset(found)
-
-
-def writes_of(then: Actions) -> dict[str, Any]:
-    """Return the facts that a rule with these actions sets."""
-    writes: dict[str, Any] = {f"labels.{name}": value for name, value in then.labels.items()}
-    for fact, value in (("priority", then.priority), ("group", then.group), ("agent", then.agent), ("kind", then.kind)):
-        if value is not None:
-            writes[fact] = value
-    return writes
 
 
 def _given(values: Iterable[str]) -> dict[str, Label]:
