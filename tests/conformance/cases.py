@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.notifier.channels import registry
 from services.notifier.channels.base import Content, Driver, Message, Net, Options
@@ -14,8 +18,13 @@ from services.notifier.channels.http import HttpClient
 from tests.fakes.aliyun import FakeAliyun
 from tests.fakes.dingtalk import FakeDingTalkRobot, FakeDingTalkWork
 from tests.fakes.feishu import FakeFeishuBot
+from tests.fakes.feishu_app import FakeFeishuApp
+from tests.fakes.push import FakeGetui, FakeJPush, FakeWebPush
 from tests.fakes.signed_http import FakeSignedHttpSms
+from tests.fakes.slack import FakeSlack, FakeTeamsConnector, FakeTeamsWorkflow
 from tests.fakes.smtp import FakeSmtp
+from tests.fakes.tencent import FakeTencent
+from tests.fakes.twilio import FakeTwilio
 from tests.fakes.webhook import FakeWebhookReceiver
 from tests.fakes.wecom import FakeWeComApp, FakeWeComRobot
 
@@ -34,18 +43,18 @@ class Case:
     address: Callable[[int], str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     wrong_kind: str = "bad_account"
-    address_from_url: bool = False  # the address is below the fake's own URL
-    whole_call_errors: bool = True  # an error answers the whole call and not one recipient of it
+    address_of: Callable[[Any, str], str] = lambda fake, address: address  # when it needs the running fake
+    by_status: bool = False  # success is told by the HTTP status alone
+    label: str = ""
 
 
-CASES = (
+CASES: tuple[Case, ...] = (
     Case(
         "signed_http_sms",
         lambda: FakeSignedHttpSms(WHSEC),
         {"secret": WHSEC},
         {"secret": OTHER_WHSEC},
         lambda n: f"+8618500000{n:03d}",
-        whole_call_errors=False,
     ),
     Case(
         "aliyun_sms",
@@ -100,7 +109,8 @@ CASES = (
         {"secret": OTHER_WHSEC},
         lambda n: f"/hooks/{n}",
         wrong_kind="transient",
-        address_from_url=True,
+        address_of=lambda fake, address: fake.url + address,
+        by_status=True,
     ),
     Case(
         "smtp",
@@ -109,6 +119,93 @@ CASES = (
         {"password": "wrongsecret"},
         lambda n: f"user{n}@example.com",
         {"from_address": "sla@example.com", "from_name": "服务台", "username": "sla", "starttls": "off"},
+    ),
+)
+
+VAPID_KEY = ec.derive_private_key(11, ec.SECP256R1())
+VAPID_PUBLIC = VAPID_KEY.public_key().public_bytes(
+    serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+)
+TEAMS_PATH = "/workflows/abc/triggers/manual/paths/invoke?api-version=2016-06-01&sig=teamssecret"
+
+
+def _vapid(number: int) -> str:
+    return base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode()
+
+
+CASES += (
+    Case(
+        "tencent_sms",
+        lambda: FakeTencent("AKID", "SecretExample"),
+        {"secret_id": "AKID", "secret_key": "SecretExample"},
+        {"secret_id": "AKID", "secret_key": "NotTheSecret"},
+        lambda n: f"+8618500000{n:03d}",
+        {"app_id": "1400006666", "sign_name": "Demo", "template": "1110"},
+    ),
+    Case(
+        "twilio",
+        lambda: FakeTwilio("AC1", "authtoken"),
+        {"account_sid": "AC1", "auth_token": "authtoken"},
+        {"account_sid": "AC1", "auth_token": "wrongtoken"},
+        lambda n: f"+1500555{n:04d}",
+        {"sender": "+15005550006"},
+    ),
+    Case(
+        "feishu_app",
+        lambda: FakeFeishuApp("cli_1", "appsecret"),
+        {"app_id": "cli_1", "app_secret": "appsecret"},
+        {"app_id": "cli_1", "app_secret": "wrongsecret"},
+        lambda n: f"ou_{n}",
+    ),
+    Case(
+        "slack",
+        lambda: FakeSlack("T1/B1/hooksecret"),
+        {"hook": "T1/B1/hooksecret"},
+        {"hook": "T1/B1/wronghook"},
+        lambda n: "ops",
+    ),
+    Case(
+        "teams",
+        lambda: FakeTeamsWorkflow(TEAMS_PATH),
+        {"path": TEAMS_PATH},
+        {"path": TEAMS_PATH + "x"},
+        lambda n: "ops",
+        wrong_kind="bad_recipient",
+        by_status=True,
+    ),
+    Case(
+        "teams",
+        lambda: FakeTeamsConnector(TEAMS_PATH),
+        {"path": TEAMS_PATH},
+        {"path": TEAMS_PATH + "x"},
+        lambda n: "ops",
+        {"connector": True},
+        wrong_kind="bad_recipient",
+        label="teams connector",
+    ),
+    Case(
+        "jpush",
+        lambda: FakeJPush("appkey1", "mastersecret"),
+        {"app_key": "appkey1", "master_secret": "mastersecret"},
+        {"app_key": "appkey1", "master_secret": "wrongsecret"},
+        lambda n: f"reg{n}",
+    ),
+    Case(
+        "getui",
+        lambda: FakeGetui("appkey1", "mastersecret"),
+        {"app_key": "appkey1", "master_secret": "mastersecret"},
+        {"app_key": "appkey1", "master_secret": "wrongsecret"},
+        lambda n: f"cid{n}",
+    ),
+    Case(
+        "web_push",
+        lambda: FakeWebPush(VAPID_PUBLIC),
+        {"private_key": _vapid(11)},
+        {"private_key": _vapid(12)},
+        lambda n: f"/push/{n}",
+        {"subject": "mailto:sla@example.com"},
+        address_of=lambda fake, address: fake.subscription(address),
+        by_status=True,
     ),
 )
 
@@ -140,7 +237,7 @@ def make_message(case: Case, fake: Any, number: int, *, urgency: str = "normal",
     words = "T-1042 将在 15 分钟后超时" if text is None else text
     return Message(
         f"msg-{number:04d}",
-        fake.url + address if case.address_from_url else address,
+        case.address_of(fake, address),
         Content(
             title="SLA 预警 T-1042",
             text=words,

@@ -19,6 +19,14 @@ _DRIVERS = {
     "wecom_robot": "wecom:WeComRobotDriver",
     "wecom_app": "wecom:WeComAppDriver",
     "feishu_bot": "feishu:FeishuBotDriver",
+    "tencent_sms": "tencent:TencentSmsDriver",
+    "twilio": "twilio:TwilioDriver",
+    "feishu_app": "feishu_app:FeishuAppDriver",
+    "slack": "slack:SlackWebhookDriver",
+    "teams": "teams:TeamsDriver",
+    "jpush": "jpush:JPushDriver",
+    "getui": "getui:GetuiDriver",
+    "web_push": "web_push:WebPushDriver",
     "webhook": "webhook:WebhookDriver",
 }
 
