@@ -1,6 +1,6 @@
 """What a call may answer besides its result.
 
-    Problem            becomes an RFC 9457 document
+Problem            becomes an RFC 9457 document
 """
 
 from __future__ import annotations

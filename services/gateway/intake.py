@@ -100,7 +100,9 @@ class Intake:
         ticket = one.ticket
         lane = lane_rules(playbook).at_intake(_facts(ticket))
         at = ticket.opened_at.astimezone(UTC) if ticket.opened_at else None
-        return Opening((New(wire.opened(ticket, lane), happened_at=at),), one.actor, body_digest(ticket), one.correlation)
+        return Opening(
+            (New(wire.opened(ticket, lane), happened_at=at),), one.actor, body_digest(ticket), one.correlation
+        )
 
     def _repeats(self, unit: Unit, submissions: Sequence[Submission], answers: list[Answer | None]) -> None:
         """Alarms whose `dedup_key` an open ticket has already: noted on that one instead of opening another."""
@@ -131,9 +133,7 @@ class Intake:
                 if (one.ticket.source, one.ticket.external_id) == (ticket.source, ticket.external_id):
                     continue
                 noted = e.TicketNoted(text=one.ticket.subject, repeat=msgspec.to_builtins(one.ticket))
-                ticket = unit.append_to_ticket(
-                    ticket, (New(noted),), actor=one.actor, correlation=one.correlation
-                )
+                ticket = unit.append_to_ticket(ticket, (New(noted),), actor=one.actor, correlation=one.correlation)
                 answers[index] = Answer(ticket, code="repeat")
 
     def _repeated_keys(
@@ -163,7 +163,12 @@ class Intake:
         self, connection: Connection, submissions: Sequence[Submission], answers: Sequence[Answer]
     ) -> None:
         rows: list[dict[str, Any]] = [
-            {"principal": one.idempotency[0], "key": one.idempotency[1], "digest": body_digest(one.ticket), "ticket": a.ticket.id}
+            {
+                "principal": one.idempotency[0],
+                "key": one.idempotency[1],
+                "digest": body_digest(one.ticket),
+                "ticket": a.ticket.id,
+            }
             for one, a in zip(submissions, answers, strict=True)
             if one.idempotency and a.ticket is not None and not a.conflict
         ]

@@ -262,7 +262,9 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
         },
         "escalation": {
             "escalations": view(connection, "escalation.v_escalation", ticket_id, "escalation"),
-            "decisions": [one for kind, rows in by_type.items() if kind.startswith(("escalation.", "node.")) for one in rows],
+            "decisions": [
+                one for kind, rows in by_type.items() if kind.startswith(("escalation.", "node.")) for one in rows
+            ],
         },
         "deliveries": view(connection, "notifier.v_delivery", ticket_id, "id"),
         "assignments": view(connection, "router.v_assignment", ticket_id, "assignment"),

@@ -150,3 +150,14 @@ select s.service, s.kind, s.lane, (
 from unnest(%(services)s::text[], %(kinds)s::text[], %(lanes)s::text[]) as s (service, kind, lane)
 """
 """The earliest instant of each lane: one index look-up each, whatever the agenda's size."""
+
+ROUSE = """
+with free as (
+    select i.id, i.lane from ledger.ticket i where i.id = any(%(ids)s) order by i.id for update skip locked
+)
+update ledger.agenda a set due_at = ledger.now() from free
+where a.service = %(service)s and a.kind = 'ticket' and a.id = free.id and a.quarantined_at is null
+  and (a.due_at is null or a.due_at > ledger.now())
+returning free.lane
+"""
+"""Tickets that a service wants to see again although nothing happened to them; those that are busy are left out."""

@@ -199,6 +199,15 @@ class Unit:
             "data": new.data,
         }
 
+    def rouse(self, service: str, ids: list[int]) -> None:
+        """Put tickets that this transaction does not hold on a service's agenda now, as far as they are free at the moment.
+
+        Best effort: one that is busy is left out, so whoever relies on this looks again from time to time.
+        """
+        if ids:
+            rows = self.connection.exec_driver_sql(sql.ROUSE, {"ids": ids, "service": service})
+            self.woken.update((service, row.lane) for row in rows)
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def flush(self, service: str = "", kind: str = "ticket") -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import threading
 import uuid
 
@@ -48,3 +50,8 @@ def random_token(size: int = 32) -> str:
 def correlation_id() -> str:
     """A fresh id that ties together all that one request sets off."""
     return uuid.uuid4().hex
+
+
+def process_name() -> str:
+    """Host and process id: names a consumer of a Redis stream."""
+    return f"{socket.gethostname()}-{os.getpid()}"

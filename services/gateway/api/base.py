@@ -138,7 +138,9 @@ def problem(error: Problem) -> Response:
         "title": error.code.replace("_", " "),
         "status": error.status,
         "detail": error.detail,
-        **({"errors": [{"pointer": one.pointer, "reason": one.reason} for one in error.errors]} if error.errors else {}),
+        **(
+            {"errors": [{"pointer": one.pointer, "reason": one.reason} for one in error.errors]} if error.errors else {}
+        ),
         **error.extra,
     }
     return Response(orjson.dumps(document, default=str), error.status, error.headers, "application/problem+json")

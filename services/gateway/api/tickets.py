@@ -83,7 +83,11 @@ def _line(outcome: Answer | Fault) -> dict[str, Any]:
     assert isinstance(outcome, Answer)
     assert outcome.ticket is not None
     if outcome.conflict:
-        return {"status": 409, "id": str(outcome.ticket.id), "errors": [{"pointer": "/external_id", "reason": "conflict"}]}
+        return {
+            "status": 409,
+            "id": str(outcome.ticket.id),
+            "errors": [{"pointer": "/external_id", "reason": "conflict"}],
+        }
     return {"status": 202, **{f"ticket_{k}" if k == "status" else k: v for k, v in accepted(outcome.ticket).items()}}
 
 
@@ -150,6 +154,8 @@ async def action(call: Call) -> Response:
         extra: dict[str, Any] = {"ticket": shown}
         if outcome.refused.missing:
             extra["missing"] = list(outcome.refused.missing)
-        status = 422 if outcome.refused.code in ("invalid", "unknown_group", "unknown_agent", "unknown_priority") else 409
+        status = (
+            422 if outcome.refused.code in ("invalid", "unknown_group", "unknown_agent", "unknown_priority") else 409
+        )
         raise Problem(status, outcome.refused.code, outcome.refused.reason, extra=extra)
     return answer(shown)

@@ -1,0 +1,192 @@
+"""What `signalbox check` proves beyond the shape of each section: names, conditions, reachability, flows, chains, templates.
+
+Each area's own proof lives with the area; here they are asked one after the other, and their findings get file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from shared.playbook.conditions import parse as parse_condition
+from shared.playbook.facts import ConditionError
+from shared.playbook.messages import Target as AudienceTarget
+from shared.playbook.model import Playbook
+from shared.playbook.source import Problem, Source
+from shared.ticket.flow.proof import prove
+
+Path_ = tuple[str | int, ...]
+Finding = tuple[Path_, str, bool]
+"""Path, reason, warning."""
+
+WATCHED = ("unaccepted", "node", "sla.warned", "sla.breached", "assignment_failed", "manual")
+
+
+def problems_of(playbook: Playbook, source: Source) -> list[Problem]:
+    """All findings of all areas."""
+    areas = (_lanes, _people, _routing, _sla, _chains, _flows, _messages)
+    return [source.problem(path, reason, warning=warning) for area in areas for path, reason, warning in area(playbook)]
+
+
+def parse_path(text: str) -> Path_:
+    """`rules[0].when.any[1]` as steps."""
+    return tuple(int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", text))
+
+
+def _condition(playbook: Playbook, when: Mapping[str, Any] | None, path: Path_) -> Iterator[Finding]:
+    if not when:
+        return
+    try:
+        parse_condition(when, playbook.schema, "")
+    except ConditionError as error:
+        yield (*path, *parse_path(error.path)), error.reason, False
+
+
+def _names(wanted: Iterable[tuple[Path_, str | None]], known: Iterable[str], what: str) -> Iterator[Finding]:
+    names = set(known)
+    for path, name in wanted:
+        if name is not None and name not in names:
+            yield path, f"unknown {what} {name!r}", False
+
+
+def _lanes(playbook: Playbook) -> Iterator[Finding]:
+    lanes = playbook.document.lanes
+    for name, lane in (("urgent", lanes.urgent), ("bulk", lanes.bulk)):
+        yield from _condition(playbook, lane.when, ("lanes", name, "when"))
+        known = map(str, playbook.document.taxonomy.priority.values)
+        wanted = ((("lanes", name, "priorities", i), str(one)) for i, one in enumerate(lane.priorities))
+        yield from _names(wanted, known, "priority")
+
+
+def _people(playbook: Playbook) -> Iterator[Finding]:
+    document = playbook.document
+    people, groups = document.agents, document.groups
+    if document.triage not in groups:
+        yield ("groups",), f"the triage group {document.triage!r} is not among the groups", False
+    for name, group in groups.items():
+        at: Path_ = ("groups", name)
+        yield from _names((((*at, "members", i), one) for i, one in enumerate(group.members)), people, "person")
+        yield from _names([((*at, "lead"), group.lead), ((*at, "interface"), group.interface)], people, "person")
+        yield from _names([((*at, "overflow"), group.overflow)], groups, "group")
+        if not group.members:
+            yield at, "a group without members: its tickets will wait", True
+    for person, agent in document.agents.items():
+        at = ("agents", person)
+        yield from _names([((*at, "manager"), agent.manager), ((*at, "delegate"), agent.delegate)], people, "person")
+        yield from _names([((*at, "shift"), agent.shift)], playbook.specs, "calendar")
+        if _circle(playbook, person):
+            yield (*at, "manager"), "the managers run in a circle", False
+
+
+def _circle(playbook: Playbook, person: str) -> bool:
+    seen, at = {person}, playbook.document.agents[person].manager
+    while at is not None and at in playbook.document.agents:
+        if at == person:
+            return True
+        if at in seen:
+            return False
+        seen.add(at)
+        at = playbook.document.agents[at].manager
+    return False
+
+
+def _routing(playbook: Playbook) -> Iterator[Finding]:
+    from shared.playbook.routingcheck import check
+
+    for problem in check(playbook.routing):
+        yield parse_path(problem.path), problem.reason, problem.warning
+
+
+def _sla(playbook: Playbook) -> Iterator[Finding]:
+    policies = playbook.document.sla
+    calendars = ((("sla", i, "calendar"), one.calendar) for i, one in enumerate(policies))
+    yield from _names(calendars, playbook.specs, "calendar")
+    seen: set[str] = set()
+    for index, policy in enumerate(policies):
+        yield from _condition(playbook, policy.when, ("sla", index, "when"))
+        if policy.name in seen:
+            yield ("sla", index, "name"), f"two policies are called {policy.name!r}", False
+        seen.add(policy.name)
+        if not policy.when and index < len(policies) - 1:
+            yield ("sla", index), "holds for every ticket: the policies after it are never used", False
+
+
+def _chains(playbook: Playbook) -> Iterator[Finding]:
+    document = playbook.document
+    roles = {role for agent in document.agents.values() for role in agent.roles}
+    for index, chain in enumerate(document.chains):
+        at: Path_ = ("chains", index)
+        yield from _names([((*at, "calendar"), chain.calendar)], playbook.specs, "calendar")
+        yield from _names([((*at, "fallback"), chain.fallback)], document.agents, "person")
+        for place, step in enumerate(chain.steps):
+            here = (*at, "steps", place)
+            yield from _names([((*here, "allowed_hours"), step.allowed_hours)], playbook.specs, "calendar")
+            for number, target in enumerate(step.targets):
+                there = (*here, "targets", number)
+                yield from _names([((*there, "person"), target.person)], document.agents, "person")
+                yield from _names([((*there, "group"), target.group)], document.groups, "group")
+                yield from _names([((*there, "schedule"), target.schedule)], document.schedules, "schedule")
+                yield from _names([((*there, "role"), target.role)], roles, "role that anybody has")
+    names = [chain.name for chain in document.chains]
+    for index, watch in enumerate(document.watch):
+        yield from _names([(("watch", index, "chain"), watch.chain)], names, "chain")
+        yield from _names([(("watch", index, "on"), watch.on)], WATCHED, "occasion")
+        yield from _condition(playbook, watch.when, ("watch", index, "when"))
+
+
+def _flows(playbook: Playbook) -> Iterator[Finding]:
+    for index, flow in enumerate(playbook.document.flows):
+        compile_condition = lambda when: parse_condition(when, playbook.schema, "when").compile()  # noqa: E731
+        for finding in prove(flow, compile_condition):
+            reason = finding.message + (f" (for example: {finding.counterexample})" if finding.counterexample else "")
+            yield ("flows", index, *parse_path(finding.path)), reason, False
+
+
+def _messages(playbook: Playbook) -> Iterator[Finding]:
+    from services.notifier.templates import Catalogue
+
+    document = playbook.document
+    channels = {provider.serves for provider in document.channels} | {"inbox"}
+    for index, rule in enumerate(document.messages.rules):
+        at: Path_ = ("messages", "rules", index)
+        yield from _condition(playbook, rule.when, (*at, "when"))
+        steps = (((*at, "plan", i, "channel"), step.channel) for i, step in enumerate(rule.plan))
+        yield from _names(steps, channels, "channel (no provider serves it)")
+        for number, audience in enumerate(rule.audience):
+            here = (*at, "audience", number)
+            yield from _condition(playbook, audience.when, (*here, "when"))
+            for place, target in enumerate(audience.targets):
+                yield from _target(playbook, target, (*here, "to", place))
+    catalogue = Catalogue(document.messages)
+    for problem in catalogue.problems(SAMPLE):
+        yield ("messages",), problem, False
+
+
+def _target(playbook: Playbook, target: AudienceTarget, path: Path_) -> Iterator[Finding]:
+    known: Mapping[str, Iterable[str]] = {"person": playbook.document.agents, "group": playbook.document.groups}
+    if target.value and target.kind in known:
+        yield from _names([(path, target.value)], known[target.kind], target.kind)
+
+
+SAMPLE: dict[str, Any] = {
+    "ticket": {
+        "id": "1042",
+        "number": "T-1042",
+        "subject": "sample",
+        "priority": "normal",
+        "status": "assigned",
+        "group": "desk",
+        "assignee": "somebody",
+        "kind": "incident",
+        "labels": {},
+        "fields": {},
+        "requester": {"name": "somebody"},
+    },
+    "recipient": {"id": "somebody", "name": "somebody", "locale": "en"},
+    "event": {"type": "ticket.assigned", "data": {}},
+    "due_at": None,
+    "link": "",
+    "code": "",
+}
+"""Facts with which every template is rendered in the check; `services.notifier.facts` gives the same names when it sends."""

@@ -1,0 +1,229 @@
+"""Agents, deliveries, quarantine, health: what leads and operators ask for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import Connection, text
+from starlette.responses import Response
+
+from services.gateway import queries
+from services.gateway.api.base import Call, answer, page
+from services.gateway.errors import Problem, unavailable
+from shared.contracts.envelope import New
+from shared.contracts.events import AgentChanged
+from shared.contracts.strict import decode
+from shared.ledger import business
+from shared.ledger.kinds import SERVICES
+from shared.ledger.unit import Unit
+from shared.ticket.commands import parse_id
+
+
+async def agents(call: Call) -> Response:
+    """GET /v1/agents"""
+    call.need("read_all")
+    return answer(page(await call.context.query(lambda c: _agents(call, c)), None))
+
+
+def _agents(call: Call, connection: Connection) -> list[dict[str, Any]]:
+    directory = call.context.deps.directory.get(connection)
+    loads = {row.agent: row for row in connection.execute(text("select * from router.v_load"))}
+    found = []
+    for person in sorted(directory.people.values(), key=lambda one: one.id):
+        if "agent" not in person.roles and not person.groups:
+            continue
+        load = loads.get(person.id)
+        found.append(
+            {
+                "id": person.id,
+                "name": person.name,
+                "groups": person.groups,
+                "presence": person.presence,
+                "active": person.active,
+                "skills": person.skills,
+                "capacity": None if person.capacity >= 1e9 else person.capacity,
+                "load": float(load.load) if load else 0.0,
+                "open": load.open_count if load else 0,
+                "last_assigned_at": load.last_assigned_at if load else None,
+                "leave": [msgspec.to_builtins(one) for one in person.leave],
+                "manager": person.manager,
+            }
+        )
+    return found
+
+
+class LeaveIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    from_at: datetime
+    to_at: datetime
+    delegate: str | None = None
+    reason: str = ""
+
+
+class AgentPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people may set by hand; it outlives `apply` until the playbook's own value changes."""
+
+    presence: Literal["available", "away", "offline"] | None = None
+    leave: list[LeaveIn] | None = None
+    skills: dict[str, Annotated[int, msgspec.Meta(ge=0, le=10)]] | None = None
+
+
+async def patch_agent(call: Call) -> Response:
+    """PATCH /v1/agents/{id}"""
+    who = call.request.path_params["id"]
+    if not (
+        call.principal.rights & {"directory"}
+        or (call.principal.person == who and "own_presence" in call.principal.rights)
+    ):
+        raise Problem(403, "forbidden", "this key may not change that person")
+    patch = decode(await call.body(), AgentPatch)
+    actor = call.actor()
+
+    def work(connection: Connection) -> dict[str, Any]:
+        row = connection.exec_driver_sql(
+            "select id, version, state from ledger.item where kind = 'agent' and key = %s for update", (who,)
+        ).one_or_none()
+        if row is None or row.version == 0:
+            raise Problem(404, "not_found", f"no such person: {who}")
+        changes = {
+            name: msgspec.to_builtins(value)
+            for name in ("presence", "leave", "skills")
+            if (value := getattr(patch, name)) is not None and msgspec.to_builtins(value) != row.state.get(name)
+        }
+        if changes:
+            kept = dict(row.state.get("overridden", {}))
+            for name in changes:
+                kept.setdefault(name, row.state.get(name))
+            unit = Unit(
+                connection, business.now(connection), actor, call.context.deps.playbook_number(connection),
+                given=True, correlation=call.correlation,
+            )  # fmt: skip
+            version = unit.append("agent", row.id, row.version, [New(AgentChanged(agent=who, **changes))])
+            unit.bump("agent", row.id, version, row.state | changes | {"overridden": kept})
+            unit.wake("router", "agent", row.id, "urgent")
+            unit.flush("", "agent")
+            connection.commit()
+            call.context.deps.directory.forget()
+            call.context.deps.bells.ring(unit.woken)
+        return next(one for one in _agents(call, connection) if one["id"] == who)
+
+    return answer(await call.context.query(work))
+
+
+async def deliveries(call: Call) -> Response:
+    """GET /v1/deliveries"""
+    call.need("read_all")
+    query, limit, after = call.request.query_params, call.limit(), call.cursor()
+    ticket = parse_id(query["ticket"]) if "ticket" in query else None
+    if "ticket" in query and ticket is None:
+        return answer(page([], None))
+    items, last = await call.context.query(
+        lambda c: queries.deliveries(
+            c, ticket=ticket, recipient=query.get("recipient"), state=query.get("state"), limit=limit, after=after
+        )
+    )
+    return answer(page(items, last))
+
+
+async def quarantine(call: Call) -> Response:
+    """GET /v1/quarantine"""
+    call.need("quarantine")
+    limit, after = call.limit(), call.cursor()
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
+        rows = connection.execute(
+            text(
+                """select service, kind, id, failures, crashes, quarantined_at, error from ledger.agenda
+                where quarantined_at is not null and id > :after order by id, service limit :limit"""
+            ),
+            {"after": after or 0, "limit": limit + 1},
+        ).mappings()
+        return [
+            dict(row) | {"id": f"{row['service']}:{row['kind']}:{row['id']}", "item": str(row["id"])} for row in rows
+        ]
+
+    rows = await call.context.query(work)
+    last = int(rows[limit - 1]["item"]) if len(rows) > limit else None
+    return answer(page(rows[:limit], last))
+
+
+async def retry(call: Call) -> Response:
+    """POST /v1/quarantine/{id}/retry"""
+    call.need("quarantine")
+    service, _, rest = call.request.path_params["id"].partition(":")
+    kind, _, number = rest.partition(":")
+    if service not in SERVICES or not number.isdigit():
+        raise Problem(404, "not_found", "no such item in quarantine")
+
+    def work(connection: Connection) -> str | None:
+        row = connection.exec_driver_sql(
+            """update ledger.agenda set quarantined_at = null, failures = 0, crashes = 0, error = null, due_at = ledger.now()
+            where service = %s and kind = %s and id = %s and quarantined_at is not null returning lane""",
+            (service, kind, int(number)),
+        ).one_or_none()
+        connection.commit()
+        return None if row is None else str(row.lane)
+
+    lane = await call.context.query(work)
+    if lane is None:
+        raise Problem(404, "not_found", "no such item in quarantine")
+    call.context.deps.bells.ring({(service, lane)})
+    return answer({"id": call.request.path_params["id"], "state": "due"}, 202)
+
+
+async def healthz(call: Call) -> Response:
+    """GET /healthz: this process lives."""
+    return answer({"status": "ok"})
+
+
+async def readyz(call: Call) -> Response:
+    """GET /readyz: the database answers and a playbook is published."""
+    if not call.context.health.database_up:
+        raise unavailable()
+    number = await call.context.query(lambda c: call.context.deps.playbook_number(c))
+    return answer({"status": "ready", "playbook_version": number, "redis": call.context.deps.bells.healthy})
+
+
+async def metrics(call: Call) -> Response:
+    """GET /metrics"""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def advance(call: Call) -> Response:
+    """POST /internal/advance (test mode): move business time in hand."""
+    wanted = decode(await call.body(), AdvanceIn)
+
+    def work(connection: Connection) -> datetime:
+        now = business.now(connection)
+        at = now if wanted.to is None else wanted.to
+        business.freeze(connection, now)
+        moved = business.advance(connection, at)
+        connection.commit()
+        return moved
+
+    moved = await call.context.query(work)
+    call.context.deps.bells.ring({(service, lane) for service in SERVICES for lane in ("urgent", "normal", "bulk")})
+    return answer({"now": moved})
+
+
+class AdvanceIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Move business time to the next due instant, at most to `to`."""
+
+    to: datetime | None = None
+
+
+async def idle(call: Call) -> Response:
+    """GET /internal/idle (test mode): whether anything is due or leased."""
+
+    def work(connection: Connection) -> int:
+        return int(
+            connection.exec_driver_sql(
+                """select count(*) from ledger.agenda where due_at is not null and due_at <= ledger.now()
+                and quarantined_at is null"""
+            ).scalar_one()
+        )
+
+    due = await call.context.query(work)
+    return answer({"idle": due == 0, "due": due})

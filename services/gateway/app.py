@@ -1,0 +1,81 @@
+"""The application: every route with its handler. `routes` is also what the OpenAPI document is made from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.gateway.api import documents, operations, tickets
+from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
+from services.gateway.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route: method, path, handler; `public` needs no key, `internal` only exists in test mode."""
+
+    method: str
+    path: str
+    handler: Handler
+    public: bool = False
+    internal: bool = False
+
+
+CALLS: tuple[Endpoint, ...] = (
+    Endpoint("POST", "/v1/tickets", tickets.create),
+    Endpoint("POST", "/v1/tickets/batch", tickets.create_batch),
+    Endpoint("GET", "/v1/tickets", tickets.listing),
+    Endpoint("GET", "/v1/tickets/{id}", tickets.read),
+    Endpoint("GET", "/v1/tickets/{id}/timeline", tickets.timeline),
+    Endpoint("GET", "/v1/tickets/{id}/explain", tickets.explain),
+    Endpoint("POST", "/v1/tickets/{id}/actions", tickets.action),
+    Endpoint("GET", "/v1/agents", operations.agents),
+    Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent),
+    Endpoint("GET", "/v1/deliveries", operations.deliveries),
+    Endpoint("GET", "/v1/quarantine", operations.quarantine),
+    Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
+    Endpoint("GET", "/healthz", operations.healthz, public=True),
+    Endpoint("GET", "/readyz", operations.readyz, public=True),
+    Endpoint("GET", "/metrics", operations.metrics, public=True),
+    Endpoint("POST", "/internal/advance", operations.advance, internal=True),
+    Endpoint("GET", "/internal/idle", operations.idle, internal=True),
+)
+
+
+def build(context: Context, stop: Callable[[], None] = lambda: None) -> Starlette:
+    """The ASGI application over a context."""
+
+    async def openapi(call: Call) -> Response:
+        return answer(documents.openapi(CALLS))
+
+    async def docs(call: Call) -> Response:
+        return documents.page()
+
+    calls = (
+        *(one for one in CALLS if context.test_mode or not one.internal),
+        Endpoint("GET", "/openapi.json", openapi, public=True),
+        Endpoint("GET", "/docs", docs, public=True),
+    )
+    routes = [Route(one.path, endpoint(context, one.handler, public=one.public), methods=[one.method]) for one in calls]
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        stop()
+
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _not_allowed})
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    return problem(Problem(404, "not_found", "there is nothing at this address"))
+
+
+async def _not_allowed(_: Request, error: Exception) -> Response:
+    headers = getattr(error, "headers", None) or {}
+    return problem(Problem(405, "method_not_allowed", "this address does not take that method", headers=dict(headers)))

@@ -1,0 +1,11 @@
+"""Composition root of the SLA service."""
+
+from __future__ import annotations
+
+from services.sla.handlers import KeepClocks
+from shared.ledger.process import Deps, Parts
+
+
+def build(deps: Deps) -> Parts:
+    """The service, ready to run."""
+    return Parts("sla", handlers=(KeepClocks(deps),), cap=400)

@@ -1,0 +1,73 @@
+"""The only SQL of the SLA service; set-based, never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection
+
+from services.sla.domain.clock import Clock
+from services.sla.domain.ticket import SlaState
+
+_state = msgspec.json.Decoder(SlaState)
+_encoder = msgspec.json.Encoder()
+
+_LOAD = "select ticket_id, state::text as state from sla.ticket where ticket_id = any(%(ids)s)"
+
+_SAVE = """
+with ended as (
+    insert into sla.ended (ticket_id, metric, cycle, clock, stopped_at)
+    select ticket_id, metric, cycle, clock, stopped_at
+    from json_to_recordset(%(ended)s) as x (ticket_id bigint, metric text, cycle integer, clock jsonb, stopped_at timestamptz)
+    on conflict (ticket_id, metric, cycle) do nothing
+)
+insert into sla.ticket as t (ticket_id, version, next_due_at, state)
+select ticket_id, version, next_due_at, state
+from json_to_recordset(%(states)s) as x (ticket_id bigint, version integer, next_due_at timestamptz, state jsonb)
+on conflict (ticket_id) do update set version = excluded.version, next_due_at = excluded.next_due_at, state = excluded.state
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is kept of one ticket: state, the log version it was computed at, the next instant, cycles that ended now."""
+
+    ticket_id: int
+    version: int
+    next_due_at: datetime | None
+    state: SlaState
+    ended: tuple[Clock, ...]
+
+
+def load(connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
+    """States of the tickets that have one (the caller holds their locks)."""
+    rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
+    return {row.ticket_id: _state.decode(row.state) for row in rows}
+
+
+def save(connection: Connection, tickets: Iterable[Saved]) -> None:
+    """Keep states and ended cycles of a batch in one statement."""
+    kept = list(tickets)
+    if not kept:
+        return
+    states = [
+        {"ticket_id": one.ticket_id, "version": one.version, "next_due_at": one.next_due_at, "state": one.state}
+        for one in kept
+    ]
+    ended = [
+        {
+            "ticket_id": one.ticket_id,
+            "metric": clock.metric,
+            "cycle": clock.cycle,
+            "clock": clock,
+            "stopped_at": clock.stopped_at,
+        }
+        for one in kept
+        for clock in one.ended
+    ]
+    connection.exec_driver_sql(
+        _SAVE, {"states": _encoder.encode(states).decode(), "ended": _encoder.encode(ended).decode()}
+    )
