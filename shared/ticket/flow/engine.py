@@ -116,7 +116,7 @@ def jump(
         return Result(state=state, refused=Refusal(Reason.UNSAFE_JUMP, "say what happens to the siblings"))
     run.cancel([token])
     try:
-        run.go(to, run.leave(token, to, treat or Siblings.KEEP), None)
+        run.leave_to(token, to, treat or Siblings.KEEP)
     except Stop as stop:
         return Result(state=state, refused=stop.refusal)
     return _finish(run)
@@ -154,6 +154,11 @@ def waive(program: Program, state: FlowState, node: str, material: str, *, visit
     excused = replace(token, waived=(*token.waived, material))
     tokens = tuple(excused if one.id == token.id else one for one in state.tokens)
     return Result(state=replace(state, tokens=tokens))
+
+
+def settle(program: Program, state: FlowState, facts: Facts = NO_FACTS) -> Result:
+    """Let joins that are decided go on; changes nothing after any other step, only after a case was moved to another flow."""
+    return _finish(Run(program, state, facts))
 
 
 def _unready(

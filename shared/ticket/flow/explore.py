@@ -18,8 +18,10 @@ from shared.ticket.flow.state import FlowState, Joined, Reason, Refusal, Result,
 
 ANY_OUTCOME = "\x00any"
 """Stands for the outcome of a task that does not say which it has."""
-MAX_STATES = 3_000
-MAX_STEPS = 20_000
+MAX_STATES = 2_000
+MAX_STEPS = 8_000
+MAX_TOKENS = 40
+"""States with more are not gone on from: loops that leave branches behind beside the main way make ever more of them."""
 Choices = Callable[[str, str | None], list[list[Route]]]
 """For a node and the outcome on the way to it: the sets of transitions that may be taken together."""
 _Key = tuple[object, ...]
@@ -32,6 +34,15 @@ class _Move:
     text: str
     act: Callable[[Run], None]
     left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A step that was taken, in words; `left` when it left branches behind on purpose."""
+
+    result: Result
+    text: str
+    left: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +105,8 @@ class _Explorer:
     def run(self) -> Exploration:
         empty = FlowState(flow=self._program.flow.name)
         opening = _Move("start", lambda run: run.go(self._program.start, Token(0, self._program.start), None))
-        for result, text in self._tries(empty, opening):
-            self._reach(result, _Seen(empty, (), False), text, opening)
+        for tried in self._tries(empty, opening):
+            self._reach(tried, _Seen(empty, (), False))
         while self._todo:
             here = self._todo.pop()
             if self._found.states >= MAX_STATES or self._steps >= MAX_STEPS:
@@ -108,23 +119,25 @@ class _Explorer:
         """Take the steps from one state: those of one branch alone when that is enough, else all."""
         groups = [(token, list(self._moves(token))) for token in here.state.open]
         groups.extend((token, []) for token in here.state.tokens if not token.visit)
-        results = []
+        taken = []
         for token, moves in groups:
-            tried = [(result, text, move) for move in moves for result, text in self._tries(here.state, move)]
-            results.append(tried)
-            if tried and all(self._local(result, token, here) for result, _, _ in tried):
-                results = [tried]
+            tried = [one for move in moves for one in self._tries(here.state, move)]
+            taken.append(tried)
+            if tried and all(self._local(one, token, here) for one in tried):
+                taken = [tried]
                 break
-        for result, text, move in (one for tried in results for one in tried):
-            self._reach(result, here, text, move)
+        for one in (one for tried in taken for one in tried):
+            self._reach(one, here)
 
-    def _local(self, result: Result, token: Token, here: _Seen) -> bool:
+    def _local(self, tried: _Tried, token: Token, here: _Seen) -> bool:
         """Whether a step stayed in its branch, and led to something new."""
-        if result.refused or result.cancelled or result.joined or result.state.done or token.beside >= 0:
+        result = tried.result
+        if result.refused or result.cancelled or result.joined or result.state.done:
             return False
         made = [one for one in result.state.tokens if one.id > here.state.serial]
-        stayed = len(made) == 1 and made[0].visit > 0 and made[0].path == token.path and made[0].beside < 0
-        return stayed and _key(result.state, here.left) not in self._seen
+        stayed = all(one.visit and one.path == token.path and one.beside == token.beside for one in made)
+        few = len(made) == 1 or (not made and token.beside >= 0)
+        return few and stayed and _key(result.state, here.left) not in self._seen
 
     def _moves(self, token: Token) -> Iterator[_Move]:
         node = self._program.nodes[token.node]
@@ -151,22 +164,23 @@ class _Explorer:
         """Whether completing the node may leave siblings behind on purpose."""
         return any(link.siblings is Siblings.KEEP for link in self._program.graph.out[name])
 
-    def _tries(self, state: FlowState, move: _Move) -> Iterator[tuple[Result, str]]:
+    def _tries(self, state: FlowState, move: _Move) -> Iterator[_Tried]:
         """Take one step in every way its choices allow."""
         script: list[int] | None = []
         while script is not None and self._steps < MAX_STEPS:
-            self._steps += 1
+            self._steps += 1 + len(state.tokens) // 8  # a step costs more where there are many
             run = _TryRun(self._program, state, self._choices, script)
             try:
                 move.act(run)
                 result = run.result()
             except Stop as stop:
                 result = Result(state=state, refused=stop.refusal)
-            yield result, move.text + (f" → {'; '.join(run.taken)}" if run.taken else "")
+            chosen = f" → {'; '.join(run.taken)}" if run.taken else ""
+            yield _Tried(result, move.text + chosen, move.left or run.taken_in)
             script = _next_script(script, run.options)
 
-    def _reach(self, result: Result, before: _Seen, text: str, move: _Move) -> None:
-        way, left = (*before.way, text), before.left or move.left
+    def _reach(self, tried: _Tried, before: _Seen) -> None:
+        result, way, left = tried.result, (*before.way, tried.text), before.left or tried.left
         self._found.visited.update(visit.node for visit in (*result.entered, *result.cancelled))
         if result.refused is not None:
             self._refused(result.refused, way)
@@ -179,7 +193,7 @@ class _Explorer:
             return
         self._seen.add(key)
         self._found.states += 1
-        if self._judge_state(result.state, way, left) and len(result.state.tokens) <= 3 * len(self._paths):
+        if self._judge_state(result.state, way, left) and len(result.state.tokens) <= MAX_TOKENS:
             self._todo.append(_Seen(result.state, way, left))
 
     # ---- judgements --------------------------------------------------------------------------------------------------------
@@ -192,14 +206,14 @@ class _Explorer:
 
     def _judge_join(self, joined: Joined, way: tuple[str, ...], left: bool) -> None:
         join = self._program.nodes[joined.node]
-        awaited = joined.in_favour + joined.against + joined.absent
+        possible = joined.in_favour + joined.pending + joined.absent
         if left or join.need == "any":
             return
         if join.need == "all":
             short = joined.absent > 0
         else:
             need = int(join.need)
-            short = joined.outcome == FAILED and (awaited < need or joined.in_favour + joined.absent >= need)
+            short = joined.outcome == FAILED and (possible + joined.against < need or possible >= need)
         if short:
             text = f"join {join.name} would wait for branches that do not come"
             self._find(self._paths[join.name], Code.DEAD_JOIN, text, way)
@@ -238,7 +252,7 @@ def _complete(run: Run, token: Token, outcome: str | None) -> None:
 
 def _jump(run: Run, token: Token, to: str, siblings: Siblings) -> None:
     run.cancel([token])
-    run.go(to, run.leave(token, to, siblings), None)
+    run.leave_to(token, to, siblings)
 
 
 def _next_script(script: list[int], options: list[int]) -> list[int] | None:

@@ -46,6 +46,7 @@ class Run:
         self.completed: list[Visit] = []
         self.cancelled: list[Visit] = []
         self.joined: list[Joined] = []
+        self.taken_in = False
         self._moving: deque[tuple[str, Token, str | None]] = deque()
         self._passed = 0
 
@@ -63,7 +64,7 @@ class Run:
         elif policy == "vote":
             self.vote(token)
         elif isinstance(policy, Back):
-            self.go(policy.back, self.leave(token, policy.back, policy.siblings or Siblings.CANCEL), None)
+            self.leave_to(token, policy.back, policy.siblings or Siblings.CANCEL)
         else:
             self.follow(token.node, token, outcome)
 
@@ -86,24 +87,40 @@ class Run:
             self._split(source, token, chosen, outcome)
             return
         route = chosen[0]
-        moved = token if route.siblings is None else self.leave(token, route.to, route.siblings)
-        self.go(route.to, moved, outcome)
+        if route.siblings is None:
+            self.go(route.to, token, outcome)
+        else:
+            self.leave_to(token, route.to, route.siblings, outcome)
 
-    def leave(self, token: Token, to: str, siblings: Siblings) -> Token:
+    def leave(self, token: Token, to: str, siblings: Siblings) -> Token | None:
         """Take a token, already out of the state, out of the forks that do not surround `to`; treat the siblings as told.
 
-        Siblings are the other tokens of the outermost fork that is left. A jump that leaves no fork has none.
+        Siblings are the other tokens of the outermost fork that is left. A jump that leaves no fork has none. None when the
+        token was beside the main way and that has left the fork already: then it is taken in, it does not come back.
         """
         target = self.program.structure.scopes.get(to)
         if target is None or not self.surrounds(to, token):
             raise Stop(Refusal(Reason.UNSAFE_JUMP, f"{to} lies inside a fork that {token.node} is not in"))
-        if len(target) == len(token.path):
+        depth = len(target)
+        if depth == len(token.path):
             return token
+        left = token.path[depth].fork
+        others = [one for one in self.tokens.values() if depth_in(one, left) is not None]
+        if token.beside > depth and all(one.beside > depth for one in others):
+            self.taken_in = True
+            return None
+        beside = token.beside
         if siblings is Siblings.CANCEL:
-            left = token.path[len(target)].fork
-            self.cancel([one for one in self.tokens.values() if depth_in(one, left) is not None])
+            beside = min([beside, *(one.beside for one in others)])  # when it ends the main way, it is the main way now
+            self.cancel(others)
             self._moving = deque(one for one in self._moving if depth_in(one[1], left) is None)
-        return replace(token, path=token.path[: len(target)], beside=min(token.beside, len(target)))
+        return replace(token, path=token.path[:depth], beside=min(beside, depth))
+
+    def leave_to(self, token: Token, to: str, siblings: Siblings, outcome: str | None = None) -> None:
+        """Leave, and go on at `to`."""
+        moved = self.leave(token, to, siblings)
+        if moved is not None:
+            self.go(to, moved, outcome)
 
     def vote(self, token: Token) -> None:
         """Send a token, already out of the state, straight to the join of its fork with a vote against."""
@@ -233,7 +250,8 @@ class Run:
         outcome = found.outcome(join.need)
         if outcome is None:
             return False
-        self.joined.append(Joined(join.name, instance, outcome, found.in_favour, found.against, found.absent))
+        numbers = (found.in_favour, found.against, found.pending, found.absent)
+        self.joined.append(Joined(join.name, instance, outcome, *numbers))
         self._go_on(join.name, token, instance, outcome)
         return True
 

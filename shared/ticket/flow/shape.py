@@ -74,7 +74,7 @@ class _Shape:
         for members, belong in groups:
             for member in members:
                 if not belong and getattr(node, member) != getattr(default, member):
-                    yield _bad(f"{path}.{member}", f"a {node.kind} has no {member}")
+                    yield _bad(f"{path}.{member}", f"a node of kind {node.kind} has no {member}")
         if node.kind is Kind.END and node.next:
             yield _bad(f"{path}.next", "nothing follows an end")
         if node.service is not None and node.kind is not Kind.SERVICE:

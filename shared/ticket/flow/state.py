@@ -86,13 +86,16 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """A join that has gone on: for which passing of its fork, how the branches voted, and how many never came."""
+    """A join that has gone on: for which passing of its fork, how the branches voted, how many were still under way and how
+    many can never come.
+    """
 
     node: str
     fork: int
     outcome: str
     in_favour: int
     against: int
+    pending: int = 0
     absent: int = 0
 
 
