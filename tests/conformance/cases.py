@@ -22,6 +22,7 @@ from tests.fakes.feishu_app import FakeFeishuApp
 from tests.fakes.push import FakeGetui, FakeJPush, FakeWebPush
 from tests.fakes.signed_http import FakeSignedHttpSms
 from tests.fakes.slack import FakeSlack, FakeTeamsConnector, FakeTeamsWorkflow
+from tests.fakes.smpp import FakeSmpp
 from tests.fakes.smtp import FakeSmtp
 from tests.fakes.tencent import FakeTencent
 from tests.fakes.twilio import FakeTwilio
@@ -182,6 +183,14 @@ CASES += (
         {"connector": True},
         wrong_kind="bad_recipient",
         label="teams connector",
+    ),
+    Case(
+        "smpp",
+        lambda: FakeSmpp("esme", "smpppass"),
+        {"system_id": "esme", "password": "smpppass"},
+        {"system_id": "esme", "password": "wrongpas"},
+        lambda n: f"+8618500000{n:03d}",
+        {"sender": "Desk"},
     ),
     Case(
         "jpush",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import msgspec
 
 from services.notifier.errors import BadReply, ConfigError, ForbiddenTarget, NoAnswer, NotWritten, TokenRefused
-from shared.contracts.providers.receipts import ReceiptState
+from shared.contracts.providers.receipts import Receipt, ReceiptState
 
 if TYPE_CHECKING:
     from services.notifier.channels.http import HttpClient
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=msgspec.Struct)
 
 DETAIL_LIMIT = 200
+
+ReceiptSink = Callable[[Sequence[Receipt]], Awaitable[None]]
 
 
 class Kind(StrEnum):
@@ -45,6 +47,7 @@ class ReceiptMode(StrEnum):
 
     NONE = "none"
     PUSH = "push"  # it calls `POST /v1/receipts/{provider}`
+    LINK = "link"  # it comes over the driver's own connection (`on_receipts`)
     POLL = "poll"  # `lookup` returns an outcome with a `state`
     BOUNCE = "bounce"  # delivery status notifications by mail
 
@@ -179,6 +182,9 @@ class Driver(ABC):
         self._hidden = tuple(
             sorted((value for value in options.secrets.values() if len(value) > 3), key=len, reverse=True)
         )
+
+    def on_receipts(self, sink: ReceiptSink) -> None:  # noqa: B027 - most receipts come to the gateway
+        """Where receipts go that come over the driver's own connection (SMPP); `sink` returns once they are stored."""
 
     def groups(self, batch: Sequence[Message]) -> list[list[Message]]:
         """Split into what one `call` may carry, keeping the order; single calls unless the driver says better."""

@@ -27,6 +27,7 @@ _DRIVERS = {
     "jpush": "jpush:JPushDriver",
     "getui": "getui:GetuiDriver",
     "web_push": "web_push:WebPushDriver",
+    "smpp": "smpp:SmppDriver",
     "webhook": "webhook:WebhookDriver",
 }
 
