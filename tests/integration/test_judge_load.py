@@ -16,6 +16,7 @@ import redis
 from tests.support.http_sink import Answer, HttpRequest, HttpSink
 from tests.support.journal import Entry, Journal, Told, judge, read, told
 from tests.support.load import LoadResult, Plan, make_ticket, push_http
+from tests.support.people import act_http
 from tests.support.stream_load import ACCEPTED, INTAKE, REJECTED, ConfirmingProducer
 
 # ---- journal --------------------------------------------------------------------------------------------------------------
@@ -169,6 +170,23 @@ def test_a_rate_is_kept(journal: Journal) -> None:
     result, requests = load(journal, Plan(20, rate_per_second=50), intake=Intake())
     assert requests[-1].arrived_monotonic - requests[0].arrived_monotonic >= 18 / 50
     assert result.quantile(0.5) < 1.0
+
+
+def test_people_act_one_thing_at_a_time_and_their_answers_are_counted() -> None:
+    with HttpSink() as sink:
+        sink.script("/v1/tickets/", Answer(409), Answer(503), Answer(500, b"oops"), then=Answer(200))
+        acted = act_http(sink.url, "key", ["7", "8"], until=threading.Event(), people=2, actions_each=5)
+        paths = {request.path for request in sink.requests}
+    assert acted.statuses == {409: 1, 503: 1, 500: 1, 200: 7}
+    assert paths == {"/v1/tickets/7/actions", "/v1/tickets/8/actions"}
+    assert len(acted.latencies) == 8
+    assert [surprise[:4] for surprise in acted.surprises] == ["500 "]
+
+
+def test_people_go_home_when_told() -> None:
+    until = threading.Event()
+    until.set()
+    assert act_http("http://127.0.0.1:9", "key", ["7"], until=until).statuses == {}
 
 
 # ---- stream ---------------------------------------------------------------------------------------------------------------
