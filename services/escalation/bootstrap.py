@@ -1,0 +1,11 @@
+"""Composition root of escalation."""
+
+from __future__ import annotations
+
+from services.escalation.handlers import WatchTickets
+from shared.ledger.process import Deps, Parts
+
+
+def build(deps: Deps) -> Parts:
+    """The service, ready to run."""
+    return Parts("escalation", handlers=(WatchTickets(deps),), cap=400)

@@ -1,0 +1,70 @@
+"""The only SQL of escalation; set-based, never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from services.escalation.watching import Watched
+from shared.playbook.types import decode, encode
+
+_encoder = msgspec.json.Encoder()
+_LOAD = "select ticket_id, state::text as state from escalation.ticket where ticket_id = any(%(ids)s)"
+_SAVE = """
+with gone as (
+    delete from escalation.ticket where ticket_id = any(%(gone)s)
+), rows as (
+    insert into escalation.escalation as e (ticket_id, escalation, chain, cause, state, step, round, started_at, next_at, ended_at,
+        targets)
+    select ticket_id, escalation, chain, cause, state, step, round, started_at, next_at, ended_at, targets
+    from json_to_recordset(%(rows)s) as x (ticket_id bigint, escalation integer, chain text, cause text, state text, step integer,
+        round integer, started_at timestamptz, next_at timestamptz, ended_at timestamptz, targets text[])
+    on conflict (ticket_id, escalation) do update set state = excluded.state, step = excluded.step, round = excluded.round,
+        next_at = excluded.next_at, ended_at = excluded.ended_at, targets = excluded.targets
+), stalls as (
+    insert into escalation.stall (ticket_id, node, visit, assignment, due_at, stalled_at, owner, group_name, dwell_seconds, shares)
+    select ticket_id, node, visit, assignment, due_at, stalled_at, owner, group_name, dwell_seconds, shares
+    from json_to_recordset(%(stalls)s) as x (ticket_id bigint, node text, visit integer, assignment integer, due_at timestamptz,
+        stalled_at timestamptz, owner text, group_name text, dwell_seconds double precision, shares jsonb)
+    on conflict do nothing
+)
+insert into escalation.ticket as t (ticket_id, state)
+select ticket_id, state from json_to_recordset(%(states)s) as x (ticket_id bigint, state jsonb)
+on conflict (ticket_id) do update set state = excluded.state
+"""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch writes."""
+
+    states: dict[int, Watched] = field(default_factory=dict)
+    gone: list[int] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    stalls: list[dict[str, Any]] = field(default_factory=list)
+
+
+def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
+    """What is watched on these tickets (the caller holds their locks)."""
+    rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
+    return {row.ticket_id: decode(msgspec.json.decode(row.state), Watched) for row in rows}
+
+
+def save(connection: Connection, changes: Changes) -> None:
+    """Keep a batch in one statement."""
+    if not (changes.states or changes.gone or changes.rows or changes.stalls):
+        return
+    states = [{"ticket_id": number, "state": msgspec.Raw(encode(state))} for number, state in changes.states.items()]
+    connection.exec_driver_sql(
+        _SAVE,
+        {
+            "states": _encoder.encode(states).decode(),
+            "gone": changes.gone,
+            "rows": _encoder.encode(changes.rows).decode(),
+            "stalls": _encoder.encode(changes.stalls).decode(),
+        },
+    )
