@@ -62,8 +62,8 @@ class BusinessCalendar:
         """Return the open time from `start` to `end`; negative when reversed."""
         first, last = micros(start), micros(end)
         if last < first:
-            return timedelta(microseconds=-self._line.between(last, first))
-        return timedelta(microseconds=self._line.between(first, last))
+            return timedelta(0, 0, -self._line.between(last, first))
+        return timedelta(0, 0, self._line.between(first, last))
 
     def is_open(self, at: datetime) -> bool:
         """Return whether `at` is in an open segment."""
