@@ -53,6 +53,10 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
         due = deadline((), terms.target, start, at, calendar)
     paused = mode_of(policy, clock.metric, clock.span.priority, status) == WAIT
     target = terms.target.length(start, calendar)
+    if cause == "resumed" and due is not None and due < at:
+        armed_at, cause = clock.armed_at, clock.cause  # used up by a change while it waited: that change breaks it
+    else:
+        armed_at = at
     warnings = clock.warnings
     if not paused and due is not None and target is not None:
         warnings = _warnings(clock, policy, terms, target, due, at, skip_passed=cause != "resumed" or due < at)
@@ -63,7 +67,7 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
         calendar=policy.calendar_name,
         target=target,
         due_at=None if paused else due,
-        armed_at=at,
+        armed_at=armed_at,
         cause=cause,
         warnings=warnings,
         elapsed=elapsed,
@@ -91,11 +95,10 @@ def _warnings(
         state = WarningState.ARMED
         if instant <= at:
             state = before.get(threshold.key, WarningState.ARMED)
-            if instant < at and state is WarningState.ARMED:
-                if skip_passed:
-                    state = WarningState.SKIPPED
-                else:
-                    instant = at
+            if state is WarningState.ARMED and skip_passed:
+                state = WarningState.SKIPPED
+            elif state is WarningState.ARMED:
+                instant = at
         found.append(Warning(threshold.key, instant, state))
     return tuple(found)
 

@@ -194,9 +194,9 @@ class Fold:
 
     # ---- timers -------------------------------------------------------------------------------------------------------------
 
-    def fire(self, upto: datetime, *, inclusive: bool) -> None:
-        """Warn and breach, in order, everything whose instant lies before `upto` (or, for warnings, at it)."""
-        due = sorted(self._due(upto, inclusive=inclusive))
+    def fire(self, upto: datetime) -> None:
+        """Warn and breach, in order, everything whose instant lies before `upto`."""
+        due = sorted(self._due(upto))
         for at, _, metric, index in due:
             clock = self.clocks[metric]
             if index < 0:
@@ -204,12 +204,12 @@ class Fold:
             else:
                 self._warn(clock, index)
 
-    def _due(self, upto: datetime, *, inclusive: bool) -> Iterator[tuple[datetime, int, str, int]]:
+    def _due(self, upto: datetime) -> Iterator[tuple[datetime, int, str, int]]:
         for metric, clock in self.clocks.items():
             if clock.stopped_at is not None or clock.paused or clock.breached_at is not None or clock.due_at is None:
                 continue
             for index, warning in enumerate(clock.warnings):
-                if warning.state is WarningState.ARMED and (warning.at < upto or (inclusive and warning.at == upto)):
+                if warning.state is WarningState.ARMED and warning.at < upto:
                     yield warning.at, 0, metric, index
             if clock.due_at < upto:
                 yield max(clock.due_at, clock.armed_at), 1, metric, -1
@@ -244,13 +244,13 @@ class Fold:
         return replace(clock, state=State.BREACHED, breached_at=at, breach_cause=cause)
 
     def next_due_at(self) -> datetime | None:
-        """The next instant that matters: the earliest armed warning, or the first instant after a due instant."""
+        """The next instant that matters: the first after the earliest armed warning or due instant."""
         instants = []
         for clock in self.clocks.values():
             if clock.stopped_at is None and not clock.paused and clock.breached_at is None and clock.due_at is not None:
-                instants.append(max(clock.due_at, clock.armed_at) + NOTICED)
+                instants.append(max(clock.due_at, clock.armed_at))
                 instants.extend(warning.at for warning in clock.warnings if warning.state is WarningState.ARMED)
-        return min(instants, default=None)
+        return min(instants) + NOTICED if instants else None
 
     def _late(self, at: datetime) -> bool:
         return self.now - at > LATE_AFTER
@@ -260,7 +260,7 @@ class Fold:
 
 
 NOTICED = timedelta(microseconds=1)
-"""A breach is noticed at the first instant after the due one; instants have microseconds."""
+"""Timers fire at the first instant after their own, so that a fact at the same instant comes first, however late it is told."""
 
 
 def _ref(clock: Clock) -> e.ClockRef:

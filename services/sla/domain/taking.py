@@ -39,11 +39,11 @@ def take_all(fold: Fold, facts: Iterable[f.Fact]) -> None:
     """Take facts in order, then fire what fell due up to the fold's `now`."""
     for fact in facts:
         at = max(fact.at, fold.at)
-        fold.fire(at, inclusive=False)
+        fold.fire(at)
         fold.at = at
         _TAKE[type(fact)](fold, fact, at)
         fold.flush()
-    fold.fire(fold.now, inclusive=True)
+    fold.fire(fold.now)
 
 
 def reconcile(fold: Fold, at: datetime, cause: str) -> None:
