@@ -272,3 +272,53 @@ class Chain(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _require(bool(self.steps), "a chain has at least one step")
+
+
+# ---- names of other sections ------------------------------------------------------------------------------------------------
+
+
+class Reference(Config, frozen=True, kw_only=True):
+    """A name that must exist elsewhere: `kind` is person, role, group, schedule or calendar; `path` is where it is written."""
+
+    path: str
+    kind: str
+    name: str
+
+
+def chain_references(chain: Chain) -> list[Reference]:
+    """Every name a chain borrows from other sections, for `signalbox check`."""
+    found = [
+        Reference(path=f"$.steps[{number}].targets[{place}].{kind}", kind=kind, name=name)
+        for number, step in enumerate(chain.steps)
+        for place, target in enumerate(step.targets)
+        for kind in ("person", "role", "group", "schedule")
+        if (name := getattr(target, kind)) is not None
+    ]
+    calendars = [("$.calendar", chain.calendar)]
+    calendars += [(f"$.steps[{number}].allowed_hours", step.allowed_hours) for number, step in enumerate(chain.steps)]
+    found += [Reference(path=path, kind="calendar", name=name) for path, name in calendars if name is not None]
+    if chain.fallback is not None:
+        found.append(Reference(path="$.fallback", kind="person", name=chain.fallback))
+    return found
+
+
+def schedule_references(schedule: ScheduleSpec) -> list[Reference]:
+    """Every person a schedule names, for `signalbox check`."""
+    found: list[tuple[str, str | None]] = []
+    rotations = [("rotation", schedule.rotation)] if schedule.rotation is not None else []
+    rotations += [(f"rotations.{name}", rotation) for name, rotation in schedule.rotations.items()]
+    for path, rotation in rotations:
+        found += [(f"$.{path}.users[{place}]", user) for place, user in enumerate(rotation.users)]
+    found += [(f"$.rules[{place}].target.user", rule.target.user) for place, rule in enumerate(schedule.rules)]
+    for place, shift in enumerate(schedule.shifts):
+        found += [(f"$.shifts[{place}].users", user) for group in shift.users for user in group]
+    for place, override in enumerate(schedule.overrides):
+        found += [(f"$.overrides[{place}].add", override.add), (f"$.overrides[{place}].remove", override.remove)]
+    for place, swap in enumerate(schedule.swaps):
+        found += [
+            (f"$.swaps[{place}].benefactor", swap.benefactor),
+            (f"$.swaps[{place}].beneficiary", swap.beneficiary),
+        ]
+    for place, temporary in enumerate(schedule.temporary_schedules):
+        found += [(f"$.temporary_schedules[{place}].shifts", shift.user) for shift in temporary.shifts]
+    return [Reference(path=path, kind="person", name=name) for path, name in found if name is not None]

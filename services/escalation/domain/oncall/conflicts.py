@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.escalation.domain.oncall.schedule import Schedule
-from services.escalation.domain.oncall.timeline import Span
+from services.escalation.domain.oncall.timeline import Span, Stretch
 
 LOOK_AHEAD = timedelta(days=30)
 """How far `check` and `doctor` look for gaps and conflicts."""
@@ -65,10 +65,21 @@ def conflicts(schedule: Schedule, absences: Iterable[Absence], start: datetime, 
         for absence in away.get(stretch.user, ()):
             opens, closes = max(stretch.start, absence.start), min(stretch.end, absence.end)
             if opens < closes:
-                here = [(one.start, one.end) for one in duty if one.user != stretch.user and one.user not in away]
+                others = [one for one in duty if one.user != stretch.user and one.start < closes and one.end > opens]
+                here = [span for one in others for span in _present(one, away.get(one.user, ()))]
                 covered = absence.delegate is not None or _covers(here, opens, closes)
                 found.append(Conflict(opens, closes, stretch.user, absence.delegate, covered))
     return sorted(found, key=lambda one: (one.start, one.end, one.user))
+
+
+def _present(duty: Stretch, absences: Iterable[Absence]) -> list[Span]:
+    """The parts of a stretch of duty in which its person is here."""
+    spans = [(duty.start, duty.end)]
+    for absence in absences:
+        left = [(start, min(end, absence.start)) for start, end in spans]
+        right = [(max(start, absence.end), end) for start, end in spans]
+        spans = [(start, end) for start, end in (*left, *right) if start < end]
+    return spans
 
 
 def _covers(spans: Iterable[Span], start: datetime, end: datetime) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from icalendar import Calendar, Event
@@ -32,7 +32,8 @@ def calendar_feed(
     depends on the schedule, the person and its start alone, so that a poll an hour later updates events and doubles none.
     """
     shown = names or {}
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    opens = midnight - past
     calendar = Calendar()
     calendar.add("prodid", "-//Signalbox//On call//EN")
     calendar.add("version", "2.0")
@@ -40,11 +41,13 @@ def calendar_feed(
     calendar.add("x-wr-calname", f"On call: {schedule.spec.name or 'schedule'}")
     calendar.add("x-wr-timezone", schedule.spec.tz)
     calendar.add("refresh-interval", REFRESH, parameters={"value": "DURATION"})
-    for stretch in schedule.shifts(midnight - past, midnight + ahead):
+    for stretch in schedule.shifts(opens, midnight + ahead):
         if only is not None and stretch.user != only:
             continue
         event = Event()
-        identity = f"{schedule.spec.name}\n{stretch.user}\n{stretch.start.isoformat()}"
+        # The window cuts a stretch that began before it; it keeps one uid though its shown start moves from day to day.
+        since = "before" if stretch.start == opens else stretch.start.isoformat()
+        identity = f"{schedule.spec.name}\n{stretch.user}\n{since}"
         event.add("uid", f"{sha256(identity.encode()).hexdigest()[:32]}@signalbox")
         event.add("dtstamp", now)
         event.add("dtstart", stretch.start)
