@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from services.notifier.channels import registry
 from services.notifier.channels.base import Content, Driver, Message, Net, Options
@@ -19,6 +20,7 @@ from tests.fakes.aliyun import FakeAliyun
 from tests.fakes.dingtalk import FakeDingTalkRobot, FakeDingTalkWork
 from tests.fakes.feishu import FakeFeishuBot
 from tests.fakes.feishu_app import FakeFeishuApp
+from tests.fakes.mobile import FakeApns, FakeFcm
 from tests.fakes.push import FakeGetui, FakeJPush, FakeWebPush
 from tests.fakes.signed_http import FakeSignedHttpSms
 from tests.fakes.slack import FakeSlack, FakeTeamsConnector, FakeTeamsWorkflow
@@ -47,6 +49,8 @@ class Case:
     address_of: Callable[[Any, str], str] = lambda fake, address: address  # when it needs the running fake
     by_status: bool = False  # success is told by the HTTP status alone
     label: str = ""
+    settings_of: Callable[[Any], Mapping[str, Any]] | None = None  # when they need the running fake
+    throttle_kind: str = "throttled"
 
 
 CASES: tuple[Case, ...] = (
@@ -130,6 +134,15 @@ VAPID_PUBLIC = VAPID_KEY.public_key().public_bytes(
 TEAMS_PATH = "/workflows/abc/triggers/manual/paths/invoke?api-version=2016-06-01&sig=teamssecret"
 
 
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+OTHER_RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+def _account(key: rsa.RSAPrivateKey) -> str:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return json.dumps({"client_email": "sla@p.example", "private_key": pem.decode(), "project_id": "p"})
+
+
 def _vapid(number: int) -> str:
     return base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode()
 
@@ -193,6 +206,24 @@ CASES += (
         {"sender": "Desk"},
     ),
     Case(
+        "apns",
+        lambda: FakeApns(VAPID_PUBLIC),
+        {"private_key": _vapid(11)},
+        {"private_key": _vapid(12)},
+        lambda n: f"{n:064x}",
+        {"key_id": "KEY1", "team_id": "TEAM1", "topic": "com.example.desk"},
+        by_status=True,
+        throttle_kind="capped_recipient",
+    ),
+    Case(
+        "fcm",
+        lambda: FakeFcm(RSA_KEY.public_key()),
+        {"service_account": _account(RSA_KEY)},
+        {"service_account": _account(OTHER_RSA_KEY)},
+        lambda n: f"token{n}",
+        settings_of=lambda fake: {"token_url": fake.google.url + "/token"},
+    ),
+    Case(
         "jpush",
         lambda: FakeJPush("appkey1", "mastersecret"),
         {"app_key": "appkey1", "master_secret": "mastersecret"},
@@ -233,7 +264,7 @@ def make_driver(
         case.driver,
         base_url=fake.url,
         secrets=case.secrets if secrets is None else secrets,
-        settings=case.settings,
+        settings=case.settings if case.settings_of is None else case.settings_of(fake),
         timeout_seconds=timeout,
         allow=("127.0.0.0/8",),
     )

@@ -27,6 +27,8 @@ _DRIVERS = {
     "jpush": "jpush:JPushDriver",
     "getui": "getui:GetuiDriver",
     "web_push": "web_push:WebPushDriver",
+    "apns": "apns:ApnsDriver",
+    "fcm": "fcm:FcmDriver",
     "smpp": "smpp:SmppDriver",
     "webhook": "webhook:WebhookDriver",
 }
