@@ -305,6 +305,7 @@ class Group(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     new_member_wait: Duration = Duration(0)
     look_ahead: bool = False
     fairness: float = 1.0
+    depth: int = 1
 
 
 class Leave(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

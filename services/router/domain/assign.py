@@ -148,7 +148,7 @@ class Assigner:
         """Take the first of the view that fits, or say which filter was the last that somebody reached."""
         if view.desk.sticky and request.last_owner is not None:
             owner = view.by_id.get(request.last_owner)
-            if owner is not None and self._refuses(view, owner, request) is None:
+            if owner is not None and self.refuses(view, owner, request) is None:
                 self.take(view, owner, request.weight)
                 return _assigned(view, request, owner, How.STICKY, (), None, notes)
         aside: list[Entry] = []
@@ -176,7 +176,7 @@ class Assigner:
                 heapreplace(heap, (current, place, agent))
                 continue
             heappop(heap)
-            refused = self._refuses(view, agent, request)
+            refused = self.refuses(view, agent, request)
             if refused is None:
                 return entry
             if refused is Filter.RATE:
@@ -187,7 +187,7 @@ class Assigner:
                 aside.append(entry)
         return None
 
-    def _refuses(self, view: View, agent: Agent, request: Request) -> Filter | None:
+    def refuses(self, view: View, agent: Agent, request: Request) -> Filter | None:
         """Return which of the changing filters keeps an eligible agent from this ticket."""
         if agent.id in request.declined:
             return Filter.DECLINED
@@ -240,7 +240,7 @@ class Assigner:
             )
         agent = self.pool.agents[other.agent]
         needed = max(desk.shift_left, timedelta(seconds=request.effort_seconds))
-        dropped = drops(agent, desk, (), needed, self._shifts, self._now) or self._refuses(view, agent, request)
+        dropped = drops(agent, desk, (), needed, self._shifts, self._now) or self.refuses(view, agent, request)
         if dropped is not None:
             return None, dropped
         self.take(view, agent, request.weight)

@@ -62,6 +62,7 @@ class Desk:
     interface: str | None = None
     new_member_wait: timedelta = timedelta(0)
     fairness: float = 1.0
+    depth: int = 1
 
     @property
     def by_turn(self) -> bool:
@@ -85,6 +86,7 @@ def desk_of(name: str, group: Group, members: tuple[str, ...] | None = None) -> 
         group.interface,
         group.new_member_wait,
         group.fairness,
+        group.depth,
     )
 
 
@@ -114,6 +116,7 @@ class Request(msgspec.Struct, frozen=True):
     allowed: tuple[str, ...] | None = None
     due_at: datetime | None = None
     handle_seconds: float = 0.0
+    ahead_seconds: float = 900.0
 
 
 def in_order(requests: list[Request]) -> list[Request]:

@@ -50,6 +50,7 @@ class Agent:
     capacity: int | None = None
     load: int = 0
     open_tickets: int = 0
+    given: int = 0
     last_assigned: float = 0.0
     presence: str = Presence.AVAILABLE
     active: bool = True
@@ -98,6 +99,7 @@ class Pool:
         """Add one ticket to the agent's load, whether or not it fits; `at` is a Unix time."""
         agent.load += weight
         agent.open_tickets += 1
+        agent.given += weight
         agent.last_assigned = at
         self.taken[agent.id] = self.taken.get(agent.id, 0) + weight
 
