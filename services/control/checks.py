@@ -144,6 +144,7 @@ def _flows(playbook: Playbook) -> Iterator[Finding]:
 
 
 def _messages(playbook: Playbook) -> Iterator[Finding]:
+    from services.notifier.facts import SAMPLE
     from services.notifier.templates import Catalogue
 
     document = playbook.document
@@ -167,26 +168,3 @@ def _target(playbook: Playbook, target: AudienceTarget, path: Path_) -> Iterator
     known: Mapping[str, Iterable[str]] = {"person": playbook.document.agents, "group": playbook.document.groups}
     if target.value and target.kind in known:
         yield from _names([(path, target.value)], known[target.kind], target.kind)
-
-
-SAMPLE: dict[str, Any] = {
-    "ticket": {
-        "id": "1042",
-        "number": "T-1042",
-        "subject": "sample",
-        "priority": "normal",
-        "status": "assigned",
-        "group": "desk",
-        "assignee": "somebody",
-        "kind": "incident",
-        "labels": {},
-        "fields": {},
-        "requester": {"name": "somebody"},
-    },
-    "recipient": {"id": "somebody", "name": "somebody", "locale": "en"},
-    "event": {"type": "ticket.assigned", "data": {}},
-    "due_at": None,
-    "link": "",
-    "code": "",
-}
-"""Facts with which every template is rendered in the check; `services.notifier.facts` gives the same names when it sends."""

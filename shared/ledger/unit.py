@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -98,6 +98,8 @@ class Unit:
     correlation: str = ""
     woken: set[tuple[str, str]] = field(default_factory=set)
     """(service, lane) pairs to ring after the commit."""
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    """Called in order once the transaction is committed (a sender takes over what was marked as being sent)."""
     _events: list[dict[str, Any]] = field(default_factory=list)
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     _items: list[dict[str, Any]] = field(default_factory=list)

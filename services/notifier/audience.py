@@ -1,0 +1,142 @@
+"""Whom an event is for, and at which address. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.contracts import events as e
+from shared.contracts.envelope import Recorded
+from shared.directory.people import Directory, Person
+from shared.playbook.messages import Target
+from shared.ticket.state import Ticket
+
+REQUESTER = "requester"
+"""Recipient id of a ticket's requester, who is no person of the directory."""
+
+_CONTACT = {"mail": "email", "sms": "phone"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Somebody to be told. `id` is a person's, `requester`, or `robot:NAME`."""
+
+    id: str
+    contacts: Mapping[str, str]
+    name: str = ""
+    locale: str | None = None
+    zone: str | None = None
+
+    def address(self, channel: str) -> str | None:
+        """Where this channel reaches them; the inbox reaches every person."""
+        if channel == "inbox":
+            return self.id if self.id != REQUESTER and not self.id.startswith("robot:") else None
+        return self.contacts.get(_CONTACT.get(channel, channel)) or self.contacts.get(channel)
+
+
+def of_person(person: Person) -> Recipient:
+    """A person of the directory."""
+    return Recipient(person.id, person.contacts, person.name, person.locale, person.zone)
+
+
+def resolve(targets: Iterable[Target], event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    """Everybody these targets mean for this event, in order; the same person may come twice."""
+    for target in targets:
+        yield from _RESOLVERS[target.kind](target, event, ticket, directory)
+
+
+def _people(ids: Iterable[str | None], directory: Directory) -> Iterator[Recipient]:
+    for one in ids:
+        person = directory.person(one)
+        if person is not None and person.active:
+            yield of_person(person)
+
+
+def _assignee(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    who = data.agent if isinstance(data, e.TicketAssigned | e.TicketOffered) else ticket.assignee
+    yield from _people([who], directory)
+
+
+def _previous(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    yield from _people([data.from_agent if isinstance(data, e.TicketTransferred) else ticket.last_assignee], directory)
+
+
+def _group(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from (of_person(one) for one in directory.members(target.value or ticket.group))
+
+
+def _lead(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from _people([directory.lead(target.value or ticket.group)], directory)
+
+
+def _manager(target: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    owner = ticket.assignee or getattr(event.data, "owner", None)
+    yield from _people([directory.manager(owner, int(target.value or 1))], directory)
+
+
+def _requester(_t: Target, _e: Recorded, ticket: Ticket, _d: Directory) -> Iterator[Recipient]:
+    asked = ticket.requester
+    if asked.automated:
+        return
+    contacts = {name: value for name, value in (("email", asked.email), ("phone", asked.phone)) if value}
+    yield Recipient(REQUESTER, contacts, asked.name or "")
+
+
+def _mentioned(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    yield from _people(data.people if isinstance(data, e.TicketMentioned) else (), directory)
+
+
+def _targets(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    if isinstance(data, e.EscalationStepped):
+        yield from _people(data.targets, directory)
+    elif isinstance(data, e.EscalationExhausted):
+        yield from _people([data.fallback], directory)
+
+
+def _copies(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    yield from _people(data.copies if isinstance(data, e.EscalationStepped) else (), directory)
+
+
+def _actor(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from _people([event.actor.id if event.actor.kind == "person" else None], directory)
+
+
+def _person(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from _people([target.value], directory)
+
+
+def _role(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from _people(directory.role(target.value), directory)
+
+
+def _robot(target: Target, *_: Any) -> Iterator[Recipient]:
+    name = f"robot:{target.value}"
+    yield Recipient(name, {"robot": target.value, "webhook": target.value})
+
+
+def _nobody(*_: Any) -> Iterator[Recipient]:
+    yield from ()
+
+
+_RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], Iterator[Recipient]]] = {
+    "assignee": _assignee,
+    "previous_assignee": _previous,
+    "group": _group,
+    "lead": _lead,
+    "manager": _manager,
+    "requester": _requester,
+    "watchers": _nobody,
+    "mentioned": _mentioned,
+    "targets": _targets,
+    "copies": _copies,
+    "actor": _actor,
+    "person": _person,
+    "role": _role,
+    "robot": _robot,
+}

@@ -1,0 +1,123 @@
+"""Which steps of a rule become messages now, which wait, which are cancelled, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.notifier.audience import Recipient, resolve
+from shared.contracts.envelope import Recorded
+from shared.directory.people import Directory
+from shared.playbook.livefacts import live_facts
+from shared.playbook.messages import Provider, Rule
+from shared.ticket.state import Ticket
+
+Condition = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A message rule with its conditions compiled; `audiences[i]` goes with `rule.audience[i]`."""
+
+    rule: Rule
+    when: Condition
+    audiences: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One notification: `due_at` when its channel's turn comes; `reason` when it is suppressed."""
+
+    event: Recorded
+    rule: Rule
+    recipient: Recipient
+    channel: str
+    due_at: datetime
+    until: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A planned step as it is stored; what is asked of it when its turn comes."""
+
+    id: int
+    event_type: str
+    rule: str
+    recipient: str
+    channel: str
+    until: str | None
+    due_at: datetime
+
+
+def plan(
+    events: Iterable[Recorded], ticket: Ticket, rules: Mapping[str, Sequence[CompiledRule]], directory: Directory
+) -> Iterator[Planned]:
+    """Notifications for new events: the first rule that fits each (event, recipient, channel) speaks."""
+    facts: dict[str, Any] | None = None
+    for event in events:
+        listening = rules.get(event.type)
+        if not listening:
+            continue
+        if facts is None:
+            facts = live_facts(ticket)
+        seen: set[tuple[str, str]] = set()
+        for one in listening:
+            if not one.when(facts):
+                continue
+            for planned in _steps(one, event, ticket, directory, facts):
+                key = (planned.recipient.id, planned.channel)
+                if key not in seen:
+                    seen.add(key)
+                    yield planned
+
+
+def _steps(
+    one: CompiledRule, event: Recorded, ticket: Ticket, directory: Directory, facts: Mapping[str, Any]
+) -> Iterator[Planned]:
+    for audience, when in zip(one.rule.audience, one.audiences, strict=True):
+        if not when(facts):
+            continue
+        for recipient in resolve(audience.targets, event, ticket, directory):
+            for step in one.rule.plan:
+                due_at = event.recorded_at + step.wait if step.wait else event.recorded_at
+                no_address = recipient.address(step.channel) is None
+                reason = f"no address for {step.channel}" if no_address else None
+                yield Planned(event, one.rule, recipient, step.channel, due_at, step.until, reason)
+
+
+def over(waiting: Waiting, ticket: Ticket, reached: Mapping[tuple[str, str], str]) -> str | None:
+    """Why a waiting step is no longer wanted, or None. `reached` is the furthest state by (rule, recipient) of earlier messages."""
+    state = reached.get((waiting.rule, waiting.recipient), "")
+    match waiting.until:
+        case "accepted" if ticket.accepted or not ticket.is_open:
+            return "accepted meanwhile"
+        case "acknowledged" if ticket.escalation is None:
+            return "acknowledged meanwhile"
+        case "assigned" if ticket.assignee is not None:
+            return "assigned meanwhile"
+        case "closed" if not ticket.is_open:
+            return "closed meanwhile"
+        case "delivered" if state in ("delivered", "read"):
+            return "delivered meanwhile"
+        case "read" if state == "read":
+            return "read meanwhile"
+    return "the ticket is over" if ticket.status in ("closed", "merged") and waiting.until else None
+
+
+def choose(providers: Sequence[Provider], message_id: int, avoid: frozenset[str] = frozenset()) -> Provider | None:
+    """A provider for a message by weight, the same for the same id; those to avoid only when there is nobody else."""
+    able = [one for one in providers if one.name not in avoid] or list(providers)
+    total = sum(one.weight for one in able)
+    if not able:
+        return None
+    if total == 0:
+        return able[0]
+    place = message_id * 2_654_435_761 % 2**32 % total
+    for one in able:
+        place -= one.weight
+        if place < 0:
+            return one
+    return able[-1]

@@ -1,0 +1,167 @@
+"""The only SQL of the notifier; set-based, never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from services.notifier.planning import Waiting
+from shared.ledger.unit import decode_ticket
+from shared.ticket.state import Ticket
+
+_encoder = msgspec.json.Encoder()
+
+
+def _json(rows: Any) -> str:
+    return _encoder.encode(rows).decode()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What planning a batch writes."""
+
+    notifications: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    turned: list[dict[str, Any]] = field(default_factory=list)
+    """Waiting notifications whose turn came, or which are not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message as the sender needs it."""
+
+    id: int
+    version: int
+    ticket_id: int | None
+    rule: str
+    playbook: int
+    event_type: str
+    event: dict[str, Any]
+    recipient: str
+    channel: str
+    provider: str
+    address: str
+    locale: str | None
+    urgency: str
+    on_unknown: str
+    state: str
+    epoch: int
+    failures: int
+    provider_id: str | None
+    valid_until: datetime | None
+    attempts: list[dict[str, Any]]
+
+
+_PLAN = """
+with fresh as (
+    insert into notifier.notification (id, ticket_id, event_kind, event_item, event_version, event_type, rule, playbook, recipient,
+        channel, state, reason, until, due_at, message_id, created_at, updated_at)
+    select id, ticket_id, event_kind, event_item, event_version, event_type, rule, playbook, recipient, channel, state, reason,
+        until, due_at, message_id, created_at, created_at
+    from json_to_recordset(%(notifications)s) as x (id bigint, ticket_id bigint, event_kind text, event_item bigint,
+        event_version integer, event_type text, rule text, playbook integer, recipient text, channel text, state text,
+        reason text, until text, due_at timestamptz, message_id bigint, created_at timestamptz)
+    on conflict (event_kind, event_item, event_version, recipient, channel) do nothing
+    returning message_id
+), turned as (
+    update notifier.notification n set state = x.state, reason = x.reason, message_id = x.message_id, updated_at = x.updated_at
+    from json_to_recordset(%(turned)s) as x (id bigint, state text, reason text, message_id bigint, updated_at timestamptz)
+    where n.id = x.id and n.state = 'planned'
+    returning n.message_id
+)
+insert into notifier.message (id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address,
+    locale, urgency, on_unknown, state, valid_until, attempts, provider_id, created_at, updated_at)
+select id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address, locale, urgency,
+    on_unknown, state, valid_until, attempts, provider_id, created_at, created_at
+from json_to_recordset(%(messages)s) as x (id bigint, version integer, ticket_id bigint, rule text, playbook integer,
+    event_type text, event jsonb, recipient text, channel text, provider text, address text, locale text, urgency text,
+    on_unknown text, state text, valid_until timestamptz, attempts jsonb, provider_id text, created_at timestamptz)
+where id in (select message_id from fresh union all select message_id from turned)
+returning id
+"""
+_WAITING = """
+select id, event_type, rule, recipient, channel, until, due_at, ticket_id, playbook, event_kind, event_item, event_version
+from notifier.notification where ticket_id = any(%(ids)s) and state = 'planned' order by ticket_id, due_at, id
+"""
+_REACHED = "select ticket_id, rule, recipient, state from notifier.message where ticket_id = any(%(ids)s)"
+_ROWS = """
+select id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address, locale, urgency,
+    on_unknown, state, epoch, failures, provider_id, valid_until, attempts
+from notifier.message where id = any(%(ids)s) order by id {lock}
+"""
+_SENDING = """
+update notifier.message m set state = 'sending', epoch = x.epoch, provider = x.provider, updated_at = x.at
+from json_to_recordset(%(rows)s) as x (id bigint, epoch integer, provider text, at timestamptz) where m.id = x.id
+"""
+_RECORD = """
+update notifier.message m set version = x.version, state = x.state, reason = x.reason, failures = x.failures,
+    provider_id = coalesce(x.provider_id, m.provider_id), provider = x.provider,
+    attempts = case when x.attempt is null then m.attempts else m.attempts || jsonb_build_array(x.attempt) end, updated_at = x.at
+from json_to_recordset(%(rows)s) as x (id bigint, version integer, state text, reason text, failures integer, provider_id text,
+    provider text, attempt jsonb, at timestamptz) where m.id = x.id
+"""
+_TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(ids)s)"
+_STATES = {"planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled"}
+
+
+def plan(connection: Connection, changes: Changes) -> set[int]:
+    """Keep a plan; returns the ids of messages that are new (a notification that exists already makes none)."""
+    if not (changes.notifications or changes.turned):
+        return set()
+    rows = connection.exec_driver_sql(
+        _PLAN,
+        {
+            "notifications": _json(changes.notifications),
+            "turned": _json(changes.turned),
+            "messages": _json(changes.messages),
+        },
+    )
+    return {row.id for row in rows}
+
+
+def waiting(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
+    """Planned steps of tickets, earliest first, each with its whole row."""
+    found: dict[int, list[tuple[Waiting, Any]]] = {}
+    for row in connection.exec_driver_sql(_WAITING, {"ids": list(ids)}):
+        step = Waiting(row.id, row.event_type, row.rule, row.recipient, row.channel, row.until, row.due_at)
+        found.setdefault(row.ticket_id, []).append((step, row))
+    return found
+
+
+def reached(connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[str, str], str]]:
+    """The furthest state of a ticket's messages by (rule, recipient)."""
+    order = {"sent": 1, "delivered": 2, "read": 3}
+    found: dict[int, dict[tuple[str, str], str]] = {}
+    for row in connection.exec_driver_sql(_REACHED, {"ids": list(ids)}):
+        states = found.setdefault(row.ticket_id, {})
+        key = (row.rule, row.recipient)
+        if order.get(row.state, 0) >= order.get(states.get(key, ""), 0):
+            states[key] = row.state
+    return found
+
+
+def rows(connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[Row]:
+    """Messages; `lock` waits for them in id order (only the recorder of outcomes does)."""
+    statement = _ROWS.format(lock="for update" if lock else "")
+    return [Row(*row) for row in connection.exec_driver_sql(statement, {"ids": list(ids)})]
+
+
+def sending(connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
+    """Mark messages as being sent, each under its new epoch."""
+    connection.exec_driver_sql(_SENDING, {"rows": _json(marked)})
+
+
+def record(connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
+    """Write what became of messages."""
+    connection.exec_driver_sql(_RECORD, {"rows": _json(recorded)})
+
+
+def tickets(connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:
+    """Tickets that messages are about, as they are now."""
+    found = connection.exec_driver_sql(_TICKETS, {"ids": list(ids)})
+    return {row.id: decode_ticket(row.state) for row in found}
