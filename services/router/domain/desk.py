@@ -48,7 +48,10 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A group, compiled. `relax` is (seconds of waiting, step) in order; `members` break ties."""
+    """A group, compiled. `relax` is (seconds of waiting, step) in order; `members` break ties.
+
+    With the strategy `by_field`, `field` is the fact that names the person: whoever makes the request reads it.
+    """
 
     name: str
     members: tuple[str, ...]
@@ -63,6 +66,7 @@ class Desk:
     new_member_wait: timedelta = timedelta(0)
     fairness: float = 1.0
     depth: int = 1
+    field: str | None = None
 
     @property
     def by_turn(self) -> bool:
@@ -87,6 +91,7 @@ def desk_of(name: str, group: Group, members: tuple[str, ...] | None = None) -> 
         group.new_member_wait,
         group.fairness,
         group.depth,
+        group.field,
     )
 
 
