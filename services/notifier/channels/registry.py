@@ -29,6 +29,7 @@ _DRIVERS = {
     "web_push": "web_push:WebPushDriver",
     "apns": "apns:ApnsDriver",
     "fcm": "fcm:FcmDriver",
+    "apprise": "apprise_pool:AppriseDriver",
     "smpp": "smpp:SmppDriver",
     "webhook": "webhook:WebhookDriver",
 }
