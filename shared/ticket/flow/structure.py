@@ -116,6 +116,17 @@ def contains(target: Scope, source: Scope) -> bool:
     )
 
 
+def arrivals(join: str, graph: Graph, structure: Structure) -> list[tuple[str, Scope]]:
+    """The scopes in which tokens arrive at a join, with the node each comes from."""
+    walk = _Walk(graph, structure.joins, {}, {})
+    found = []
+    for link in graph.all_links():
+        if link.to == join and link.via is not Via.JUMP and link.source in structure.scopes:
+            scope = walk.after(link.source, structure.scopes[link.source], link)
+            found.extend([(link.source, scope)] if scope is not None else [])
+    return found
+
+
 @dataclass(slots=True)
 class _Walk:
     """Spreads scopes along the transitions; the first scope of a node stands, a different one is a finding."""
@@ -139,11 +150,12 @@ class _Walk:
         while todo:
             name, scope = todo.pop()
             for link in self.graph.flowing(name):
-                new = self._after(name, scope, link)
+                new = self.after(name, scope, link)
                 if new is not None and self._arrive(link, new):
                     todo.append((link.to, new))
 
-    def _after(self, name: str, scope: Scope, link: Link) -> Scope | None:
+    def after(self, name: str, scope: Scope, link: Link) -> Scope | None:
+        """The scope of a token that has taken `link`; None when it would enter a fork it is in already."""
         kind = self.graph.kinds[name]
         if kind is Kind.FORK and link.via is Via.NEXT:
             if any(fork == name for fork, _ in scope):
