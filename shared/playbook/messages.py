@@ -121,6 +121,7 @@ _DEFAULT_CHANNEL = {
     "jpush": "app",
     "getui": "app",
     "web_push": "app",
+    "apprise": "robot",
     "webhook": "webhook",
 }
 

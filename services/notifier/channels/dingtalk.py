@@ -243,15 +243,18 @@ class DingTalkWorkNoticeDriver(Driver):
 
 
 def _notice(message: Message) -> dict[str, Any]:
-    """The same text reaches a user once a day only, so each carries a short mark of its message."""
+    """The same text reaches a user once a day only, so each carries a short mark of its message. Buttons are links."""
     content = message.content
     text = clip(content.markdown or content.text, 900) + f"\n\n#{message.message_id[-8:]}"
-    if content.url:
-        card = {
-            "title": clip(content.title, 60),
-            "markdown": text,
-            "single_title": content.url_label or "打开",
-            "single_url": content.url,
-        }
-        return {"msgtype": "action_card", "action_card": card}
-    return {"msgtype": "markdown", "markdown": {"title": clip(content.title, 60), "text": text}}
+    links = [{"title": clip(button.label, 20), "action_url": button.url} for button in content.buttons if button.url][
+        :5
+    ]
+    if not content.url and not links:
+        return {"msgtype": "markdown", "markdown": {"title": clip(content.title, 60), "text": text}}
+    card: dict[str, Any] = {"title": clip(content.title, 60), "markdown": text}
+    if links:
+        opened = [{"title": content.url_label or "打开", "action_url": content.url}] if content.url else []
+        card |= {"btn_orientation": "1", "btn_json_list": opened + links}
+    else:
+        card |= {"single_title": content.url_label or "打开", "single_url": content.url}
+    return {"msgtype": "action_card", "action_card": card}

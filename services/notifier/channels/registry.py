@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 import msgspec
 
-from services.notifier.channels.base import Driver, Options
+from services.notifier.channels.base import Driver, Net, Options
 from services.notifier.errors import ConfigError
+from shared.playbook.messages import Provider, SecretRef
 
 _DRIVERS = {
     "inbox": "inbox:InboxDriver",
@@ -53,15 +55,32 @@ def driver_type(name: str) -> type[Driver]:
     return found
 
 
-def problems(options: Options, driver: str, secret_names: frozenset[str]) -> list[str]:
+def build(provider: Provider, net: Net, read_secret: Callable[[SecretRef], str]) -> Driver:
+    """The driver of a provider entry; `read_secret` finds what `{env: …}` or `{file: …}` names.
+
+    Raises `ConfigError` naming the provider for whatever cannot work. Call it in the loop the driver will live in.
+    """
+    options = Options(
+        name=provider.name,
+        base_url=provider.base_url,
+        secrets={name: read_secret(reference) for name, reference in provider.secrets.items()},
+        settings=provider.settings,
+        timeout_seconds=provider.timeout.total_seconds(),
+        concurrency=provider.concurrency,
+        allow=provider.allow,
+    )
+    return driver_type(provider.driver)(options, net)
+
+
+def problems(provider: Provider) -> list[str]:
     """What is wrong with a provider entry before any secret is read: for `signalbox check`. Empty when sound."""
     try:
-        kind = driver_type(driver)
+        kind = driver_type(provider.driver)
     except ConfigError as error:
         return [str(error)]
-    found = [f"secret {name!r} is missing" for name in kind.secrets if name not in secret_names]
+    found = [f"secret {name!r} is missing" for name in kind.secrets if name not in provider.secrets]
     try:
-        msgspec.convert(dict(options.settings), kind.settings_type)
+        msgspec.convert(dict(provider.settings), kind.settings_type)
     except msgspec.ValidationError as error:
         found.append(f"settings: {error}")
     return found

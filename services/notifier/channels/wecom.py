@@ -14,7 +14,19 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from services.notifier.channels.base import Driver, Kind, Message, Net, Options, Outcome, accepted, chunks, failed
+from services.notifier.channels.base import (
+    Button,
+    Content,
+    Driver,
+    Kind,
+    Message,
+    Net,
+    Options,
+    Outcome,
+    accepted,
+    chunks,
+    failed,
+)
 from services.notifier.channels.dingtalk import markdown_of
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
 from services.notifier.channels.replies import Codes, clip, gateway_trouble, number
@@ -148,7 +160,11 @@ class WeComAppDriver(Driver):
             "enable_duplicate_check": 1,
             "duplicate_check_interval": self._settings.duplicate_check_seconds,
         }
-        if content.url:
+        pressed = [button for button in content.buttons if button.value][:6]
+        if pressed and len(first.message_id) <= 100:
+            body["msgtype"] = "template_card"
+            body["template_card"] = _button_card(content, pressed, first.message_id)
+        elif content.url:
             body["msgtype"] = "textcard"
             card = {
                 "title": clip(content.title or content.text, 128),
@@ -182,3 +198,16 @@ class WeComAppDriver(Driver):
         if number(answer.get("errcode", 0)) != 0:
             raise TokenRefused(str(answer.get("errcode")), str(answer.get("errmsg", "")))
         return Token(str(answer["access_token"]), timedelta(seconds=number(answer.get("expires_in", 7200))))
+
+
+def _button_card(content: Content, buttons: Sequence[Button], message_id: str) -> dict[str, Any]:
+    """A card whose buttons call back with their value as the key; `task_id` may be used once, so it is the message's id."""
+    card: dict[str, Any] = {
+        "card_type": "button_interaction",
+        "main_title": {"title": clip(content.title or content.text, 78), "desc": clip(content.text, 300)},
+        "button_list": [{"text": clip(button.label, 30), "style": 1, "key": button.value} for button in buttons],
+        "task_id": "".join(char if char.isalnum() or char in "-_@" else "_" for char in message_id),
+    }
+    if content.url:
+        card["card_action"] = {"type": 1, "url": content.url}
+    return card

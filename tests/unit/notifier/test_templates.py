@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifier.channels import registry
-from services.notifier.channels.base import Options
 from services.notifier.errors import TemplateError
 from services.notifier.templates import Catalogue, markdown_safe, one_line
-from shared.playbook.messages import Messages, Provider, by_channel, locale_chain, parse_target
+from shared.playbook.messages import Messages, Provider, SecretRef, by_channel, locale_chain, parse_target
 from shared.playbook.types import decode
+from tests.conformance.cases import make_net
 
 FACTS: dict[str, Any] = {
     "ticket": {"number": "T-1042", "subject": "[link](http://evil) @all <b>\r\nBcc: x", "labels": {"impact": "high"}},
@@ -224,11 +224,26 @@ def test_targets_are_taken_apart() -> None:
 def test_every_driver_can_be_loaded_and_checked_by_name(name: str) -> None:
     kind = registry.driver_type(name)
     assert kind.name == name
-    missing = registry.problems(Options("p", settings={"no_such_setting": 1}), name, frozenset())
+    missing = registry.problems(Provider(name="p", driver=name, settings={"no_such_setting": 1}))
     assert any("settings" in problem for problem in missing)
     assert sum("secret" in problem for problem in missing) == len(kind.secrets)
+    assert Provider(name="p", driver=name).serves == kind.channel
 
 
 def test_an_unknown_driver_is_named_with_those_there_are() -> None:
-    [problem] = registry.problems(Options("p"), "carrier_pigeon", frozenset())
+    [problem] = registry.problems(Provider(name="p", driver="carrier_pigeon"))
     assert "aliyun_sms" in problem
+
+
+def test_a_provider_entry_becomes_a_driver_with_its_secrets_read() -> None:
+    asked: list[SecretRef] = []
+
+    def read(reference: SecretRef) -> str:
+        asked.append(reference)
+        return f"value-of-{reference.env or reference.file}"
+
+    entry = decode(PROVIDER | {"settings": {"sign_name": "演示"}, "timeout": "3s"}, Provider)
+    driver = registry.build(entry, make_net(), read)
+    assert driver.options.secrets == {"key_id": "value-of-A", "key_secret": "value-of-/run/k"}
+    assert driver.options.timeout_seconds == 3.0
+    assert len(asked) == 2
