@@ -16,6 +16,7 @@ holds of elapsed and paused time is a reading at `as_of`, never an input of the 
 | `rebase` | priority, policy or calendar changed under a running clock |
 | `decide` | `decide(state, facts, now, library) -> Decision`, what the service calls |
 | `compute` | `compute(facts, policy, now) -> readings`, from creation under one policy, what `eval clocks` calls |
+| `moving` | preview and undo of moving a running ticket to another playbook version |
 | `attribution` | whose time it was: the ticket's life split without remainder |
 
 Invariants, each held by a test: exactly at the due instant is in time; a breach is noticed at the first instant after it; a

@@ -106,14 +106,15 @@ def deadline(
     if target.duration is not None:
         return _deadline_of_duration(parts, target.duration, start, until, calendar)
     due = target.base(start, calendar)
-    for part in parts:
+    for index, part in enumerate(parts):
         if due is None or (part.mode is RUN and part.end >= due):
             break
         if part.mode is RUN:
             continue
         if part.open:
             due = calendar.add(due, part.open)
-        if due is not None and due < part.end:
+        waited = index + 1 == len(parts) or parts[index + 1].mode is RUN
+        if waited and due is not None and due < part.end:
             # No open time was left, only closed hours. A clock cannot become late while it waits: it is due when work begins again.
             due = calendar.next_open(part.end)
     return due

@@ -236,14 +236,12 @@ def walk(life: Life, statuses: list[tuple[int, str]], closed: set[str], now: int
     _aim(found, rule, life.start, life.start)
     for a, b in pairwise(edges):
         if (new := _holds(rules, a)) is not rule:
-            rule, before = new, found.due
-            _aim(found, rule, life.start, a)
-            found.armed = found.armed if found.due == before else max(a, life.opened)
+            _change(found, life, rule, new, a, _holds(statuses, a), closed)
+            rule = new
         _stretch(found, rule, _mode(_holds(statuses, a), rule, closed), life, a, b)
     if life.end is None and (new := _holds(rules, until)) is not rule:
-        rule, before = new, found.due
-        _aim(found, rule, life.start, until)
-        found.armed = found.armed if found.due == before else until
+        _change(found, life, rule, new, until, _holds(statuses, until), closed)
+        rule = new
     last = _mode(_holds(statuses, until), rule, closed)
     found.waits = last == "wait"
     if (
@@ -260,6 +258,14 @@ def walk(life: Life, statuses: list[tuple[int, str]], closed: set[str], now: int
     if not found.used_up:
         _project(found, rule, life.start, until)
     return found
+
+
+def _change(found: Walk, life: Life, old: Rule, new: Rule, at: int, status: str, closed: set[str]) -> None:
+    """Another rule from `at` on; it arms the clock anew where it changes the due instant or ends its waiting."""
+    before = found.due
+    _aim(found, new, life.start, at)
+    if found.due != before or _mode(status, old, closed) != _mode(status, new, closed):
+        found.armed = max(at, life.opened)
 
 
 def _holds(marks: list[tuple[int, Any]], at: int) -> Any:
@@ -311,7 +317,8 @@ def _aim(found: Walk, rule: Rule, start: int, at: int) -> None:
 def _aim_days(found: Walk, rule: Rule, start: int) -> None:
     days, end_of_day = rule.target  # type: ignore[misc]
     due: int | None = rule.calendar.days_on(start, days, end_of_day=end_of_day)
-    for a, b, mode, governing in found.seen:
+    following = [mode for _, _, mode, _ in found.seen[1:]] + ["run"]
+    for (a, b, mode, governing), after in zip(found.seen, following, strict=False):
         assert due is not None
         if mode == "run" and b >= due:
             found.used_up = True
@@ -319,7 +326,7 @@ def _aim_days(found: Walk, rule: Rule, start: int) -> None:
         if mode != "run":
             if length := governing.calendar.length(a, b):
                 due = rule.calendar.reach(due, length)
-            if due is not None and due < b:
+            if after == "run" and due is not None and due < b:
                 due = rule.calendar.stretches(b, b + 60 * DAY)[0][0]
     found.due = due
 

@@ -10,7 +10,9 @@ import pytest
 from services.sla.domain import facts as f
 from services.sla.domain.clock import State, WarningState
 from services.sla.domain.fold import NOTICED
+from services.sla.domain.moving import preview, take_back
 from services.sla.domain.terms import Library
+from services.sla.domain.ticket import SlaState, from_json, to_json, versions_of
 from shared.contracts import events as e
 from tests.unit.sla.world import Ticket, at, library, minutes, opened, rules, warned
 
@@ -223,3 +225,52 @@ def test_who_is_told_comes_from_the_policy() -> None:
     ticket = Ticket({"targets": {"resolution": "2h"}, "tell": ["supervisor"]})
     ticket.take(opened(at("09:00")), now=at("10:31"))
     assert [x.recipients for x in ticket.of(e.SlaWarned)] == [("supervisor",)]
+
+
+# ---- preview and undo ------------------------------------------------------------------------------------------------------
+
+
+def moved_ticket() -> tuple[Ticket, SlaState, SlaState]:
+    ticket = Ticket(versions(OLD, NEW))
+    before = ticket.take(opened(at("05:00"))).state
+    after = ticket.take(f.RulesChanged(at("10:00"), 2, "whole")).state
+    return ticket, before, after
+
+
+def test_a_preview_lists_what_the_move_then_does() -> None:
+    ticket, before, after = moved_ticket()
+    shown = preview(before, 2, "whole", at("10:00"), ticket.library)
+    assert shown.decision.state == after
+    assert [
+        (one.metric, one.before and one.before.due_at, one.after and one.after.due_at, one.breaks)
+        for one in shown.changes
+    ] == [("resolution", at("17:00"), at("13:00", 25), False)]
+
+
+def test_a_preview_says_which_promises_the_move_itself_would_break() -> None:
+    short = {"targets": {"resolution": "1h"}, "warn": []}
+    shown = preview(
+        Ticket(versions(OLD, short)).take(opened(at("05:00"))).state, 2, "from-now", at("10:00"), versions(OLD, short)
+    )
+    assert [one.breaks for one in shown.changes] == [True]
+
+
+def test_undoing_gives_an_untouched_ticket_its_state_back_byte_for_byte() -> None:
+    ticket, before, after = moved_ticket()
+    undone = take_back(before, after, from_json(to_json(after)), at("11:00"), ticket.library)
+    assert undone.exact
+    assert to_json(undone.state) == to_json(before)
+
+
+def test_undoing_recomputes_a_ticket_that_was_touched_since_and_keeps_its_pause() -> None:
+    ticket, before, after = moved_ticket()
+    ticket.take(f.StatusChanged(at("11:00"), "pending"))
+    present = ticket.take(f.StatusChanged(at("12:00"), "assigned")).state
+    undone = take_back(before, after, present, at("12:00"), ticket.library)
+    assert not undone.exact
+    assert [(one.metric, one.after and one.after.due_at) for one in undone.changes] == [("resolution", at("18:00"))]
+
+
+def test_the_versions_a_ticket_needs_include_those_its_clocks_counted_under() -> None:
+    ticket = Ticket(versions(OLD, NEW))
+    assert versions_of(ticket.take(opened(at("05:00")), f.RulesChanged(at("10:00"), 2, "from-now")).state) == {1, 2}

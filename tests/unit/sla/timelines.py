@@ -92,8 +92,10 @@ def timeline(random: Random, pool: list[SlowCalendar], anchors: list[int]) -> Ti
     policies = {name: _promise(random, number, len(pool)) for name in ("a", "b", "c")}
     at = start - start % random.choice((1, 60, 900, 3600))
     events = [Event(at, "created", (random.choice(("open", "open", "wait")), "a", random.random() < 0.5))]
+    dues = _dues(at, policies["a"], pool)
     for _ in range(random.randint(0, 12)):
-        at += _gap(random)
+        ahead = [due for due in dues if due > at]
+        at = random.choice(ahead) if ahead and random.random() < 0.15 else at + _gap(random)
         if random.random() < 0.3:
             at += -at % random.choice((60, 900, 3600))  # edges of opening hours, ties
         event = _event(random, at)
@@ -105,6 +107,16 @@ def timeline(random: Random, pool: list[SlowCalendar], anchors: list[int]) -> Ti
             event = Event(at, event.kind, event.value)
         events.append(event)
     return Timeline(tuple(events), policies, at + _gap(random))
+
+
+def _dues(start: int, promise: Promise, pool: list[SlowCalendar]) -> list[int]:
+    """The due instants of a life without pauses, for facts that come exactly then."""
+    line = ALWAYS if promise.calendar is None else pool[promise.calendar]
+    found = [
+        line.days_on(start, target[0], end_of_day=target[1]) if isinstance(target, tuple) else line.reach(start, target)
+        for target in promise.targets.values()
+    ]
+    return [due for due in found if due is not None]
 
 
 def _gap(random: Random) -> int:
