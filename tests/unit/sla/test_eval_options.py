@@ -48,7 +48,8 @@ def test_an_instant_set_by_hand_moves_by_paused_open_time() -> None:
 def test_counting_from_the_attachment_leaves_out_what_came_before() -> None:
     policy = {"targets": {"first_response": 3600, "resolution": 7200, "next_response": 600}, "starts_from": "attached"}
     events = [
-        status("09:10", "waiting"), {"at": "09:20", "type": "customer_reply"}, status("09:30", "open"), {"at": "10:00", "type": "policy_attached"},
+        status("09:10", "waiting"), {"at": "09:20", "type": "customer_reply"}, status("09:30", "open"),
+        {"at": "10:00", "type": "policy_attached"},
     ]  # fmt: skip
     clocks = ask(policy, *events)["clocks"]
     assert (clocks["first_response"]["due"], clocks["resolution"]["due"]) == (when("11:00"), when("12:00"))
@@ -121,7 +122,7 @@ def test_targets_by_priority_leave_an_unknown_priority_without_clocks() -> None:
 
 def test_an_event_touches_only_the_clocks_it_names() -> None:
     policy = {"targets": {"first_response": 3600, "next_response": 3600, "periodic_update": 3600}}
-    events = [
+    events: list[dict[str, Any]] = [
         {"at": "09:10", "type": "customer_reply"},
         {"at": "09:20", "type": "agent_reply", "affects": ["next_response"]},
     ]
