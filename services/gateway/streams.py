@@ -198,9 +198,7 @@ def _dramatiq_worker(url: str, intake: Intake, stop: threading.Event) -> Worker:
                 REJECTED, {"reason": reason, "original": _shown(original)}, maxlen=KEPT, approximate=True
             )
 
-    actor = dramatiq.actor(broker=broker, actor_name="submit_tickets", queue_name="intake", max_retries=0)(
-        submit_tickets
-    )
+    actor = dramatiq.actor(broker=broker, actor_name="submit_tickets", queue_name="intake")(submit_tickets)
     return Worker(broker, queues={"intake"}, worker_threads=1, worker_timeout=200)
 
 
