@@ -7,6 +7,7 @@ concerns one branch only, the steps of the other branches are left for later, si
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -98,7 +99,7 @@ class _Explorer:
         self._choices = choices
         self._found = Exploration()
         self._seen: set[_Key] = set()
-        self._todo: list[_Seen] = []
+        self._todo: deque[_Seen] = deque()
         self._steps = 0
         self._paths = {node.name: f"nodes[{index}]" for index, node in enumerate(program.flow.nodes)}
 
@@ -108,7 +109,8 @@ class _Explorer:
         for tried in self._tries(empty, opening):
             self._reach(tried, _Seen(empty, (), False))
         while self._todo:
-            here = self._todo.pop()
+            # from both ends: deep runs are looked at as well as all that is near the start, should the bounds be reached
+            here = self._todo.pop() if self._found.states % 2 else self._todo.popleft()
             if self._found.states >= MAX_STATES or self._steps >= MAX_STEPS:
                 self._found.complete = False
                 break

@@ -12,7 +12,7 @@ from itertools import combinations
 from shared.ticket.flow.explore import ANY_OUTCOME, explore
 from shared.ticket.flow.findings import Code, Finding
 from shared.ticket.flow.graph import Link, Via
-from shared.ticket.flow.model import FAILED, PASSED, REJECTED, Edge, Flow, Kind, Need, Node
+from shared.ticket.flow.model import FAILED, PASSED, REJECTED, Edge, Flow, Kind, Need, Node, Siblings
 from shared.ticket.flow.program import CompileCondition, Program, Route, compile_flow
 from shared.ticket.flow.satisfiable import Known, Written, possible
 from shared.ticket.flow.shape import shape_findings
@@ -227,7 +227,17 @@ class _Proof:
             return f"jumps from {link.source} into {where} at {link.to}; its join would count what it must not"
         if len(target) < len(source) and link.siblings is None:
             return f"leaves fork {source[len(target)][0]}; say whether its other branches are cancelled or kept"
+        if len(target) < len(source) and link.siblings is Siblings.KEEP:
+            return self._meets(link, source[len(target)][0])
         return None
+
+    def _meets(self, link: Link, fork: str) -> str | None:
+        """Whether who leaves a fork may come to where the branches that are kept may come, so that it is open twice."""
+        kept, left = self._graph.reach([fork]), self._graph.reach([link.to])
+        met = sorted(name for name in kept & left if self._graph.kinds[name] is not Kind.END)
+        if not met:
+            return None
+        return f"leaves fork {fork} for {link.to} and keeps its other branches, so that {met[0]} could be open twice"
 
     def _side_ways(self) -> Iterator[Finding]:
         """Ways that a timer opens beside the main way may not come back to it."""
