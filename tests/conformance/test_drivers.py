@@ -123,6 +123,29 @@ def test_a_connection_cut_after_the_body_is_unknown_and_says_if_a_second_try_is_
     play(case, story)
 
 
+with_query = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.driver in ("signed_http_sms", "aliyun_sms")], ids=lambda case: case.driver
+)
+
+
+@with_query
+def test_each_message_of_a_batch_whose_answer_was_lost_is_found_again(case: Case) -> None:
+    async def story(driver: Driver, fake: Any, net: Net) -> None:
+        fake.cut_after_body = 1
+        batch = [make_message(case, fake, number) for number in range(3)]
+        outcomes = await driver.send(batch)
+        assert {outcome.kind for outcome in outcomes} == {Kind.UNKNOWN}
+        for message, outcome in zip(batch, outcomes, strict=True):
+            kept = msgspec.structs.replace(message, provider_id=outcome.provider_id, attempted_at=net.now())
+            found = await driver.lookup(kept)
+            assert found is not None
+            assert found.kind is Kind.ACCEPTED
+            forgotten = await driver.lookup(msgspec.structs.replace(message, attempted_at=net.now()))
+            assert forgotten is not None, "a batch nobody remembers must not look as if it was never sent"
+
+    play(case, story)
+
+
 @every_driver
 def test_an_answer_that_does_not_come_in_time_is_unknown(case: Case) -> None:
     async def story(driver: Driver, fake: Any, net: Net) -> None:

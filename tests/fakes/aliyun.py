@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from datetime import datetime, timedelta, timezone
 from typing import ClassVar
 
 from tests.fakes.server import Answer, FakeProvider, ReceiptRequest, Recorded, Taken
@@ -105,6 +106,7 @@ class FakeAliyun(FakeProvider):
                     "OutId": out_id,
                     "BizId": biz_id,
                     "SendStatus": 3,
+                    "SendDate": datetime.now(timezone(timedelta(hours=8))).strftime("%Y-%m-%d %H:%M:%S"),
                     "ErrCode": "DELIVERED",
                     "ReceiveDate": "2026-11-24 12:00:00",
                 }

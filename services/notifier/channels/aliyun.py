@@ -71,6 +71,7 @@ CODES = Codes(
 
 THROTTLED_FOR = timedelta(seconds=1)
 _CAPS = (("分钟", timedelta(minutes=1)), ("小时", timedelta(hours=1)), ("天", timedelta(days=1)))
+CLOCK_SKEW = timedelta(minutes=1)
 _FORM = "application/x-www-form-urlencoded"
 _VERSION = "2017-05-25"
 _DETAIL_STATES = {1: None, 2: ReceiptState.FAILED, 3: ReceiptState.DELIVERED}
@@ -126,7 +127,11 @@ class AliyunSmsDriver(Driver):
         return [self._outcome(response)] * len(group)
 
     async def lookup(self, message: Message) -> Outcome | None:
-        """By number and day of the attempt; ours is the entry with our OutId (or, for a batch, the one with our BizId)."""
+        """By number and day of the attempt.
+
+        Ours is the entry with our OutId, or with that of the batch it went in (`reference`). When the batch is not
+        known, because we were killed in the call, another recent entry of this number may be ours: that is `unknown`.
+        """
         sent_at = message.attempted_at or self.net.now()
         query = {
             "CurrentPage": "1",
@@ -141,10 +146,17 @@ class AliyunSmsDriver(Driver):
         if answer.get("Code") != "OK":
             return failed(Kind.UNKNOWN, answer.get("Code", "lookup"), "the query was refused")
         entries = (answer.get("SmsSendDetailDTOs") or {}).get("SmsSendDetailDTO") or []
+        known = {message.message_id, message.provider_id}
         for entry in entries:
-            if entry.get("OutId") == message.message_id:
+            if entry.get("OutId") in known or entry.get("BizId") == message.provider_id:
                 return _known(entry)
+        horizon = (sent_at - CLOCK_SKEW).astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S")
+        if message.provider_id is None and any(str(entry.get("SendDate", "9")) >= horizon for entry in entries):
+            return failed(Kind.UNKNOWN, "lookup", "another message to this number may be this one")
         return None
+
+    def reference(self, group: Sequence[Message]) -> str | None:
+        return group[0].message_id
 
     def _template(self, message: Message) -> str:
         return message.content.template or self._settings.template

@@ -208,7 +208,9 @@ class Driver(ABC):
     async def lookup(self, message: Message) -> Outcome | None:
         """What the provider knows of a message whose answer was lost.
 
-        `None`: it never arrived, sending again is safe. `unknown`: the provider could not say.
+        `None`: it never arrived, sending again is safe. `unknown`: the provider could not say. The message carries
+        the `attempted_at` and `provider_id` of its earlier attempt. Providers need some seconds until a query shows a
+        message.
         """
         return Outcome(Kind.UNKNOWN, detail="this provider has no query")
 
@@ -221,9 +223,9 @@ class Driver(ABC):
         except NotWritten as error:
             outcome = failed(Kind.TRANSIENT, "not_written", str(error))
         except NoAnswer as error:
-            outcome = self._unknown("no_answer", error, len(group))
+            outcome = self._unknown("no_answer", error, group)
         except BadReply as error:
-            outcome = self._unknown("bad_reply", error, len(group))
+            outcome = self._unknown("bad_reply", error, group)
         except TokenRefused as error:
             outcome = failed(Kind.BAD_ACCOUNT, error.code, error.detail)
         except ForbiddenTarget as error:
@@ -231,12 +233,20 @@ class Driver(ABC):
         except (
             Exception
         ) as error:  # an answer of a shape nobody foresaw: it must not stop the sender, and it must be seen
-            outcome = self._unknown("driver_error", error, len(group))
+            outcome = self._unknown("driver_error", error, group)
         return [self._clean(outcome)] * len(group)
 
-    def _unknown(self, code: str, error: Exception, size: int) -> Outcome:
-        safe = self.has_idempotency and (size == 1 or self.idempotent_in_batch)
-        return Outcome(Kind.UNKNOWN, code=code, detail=str(error)[:DETAIL_LIMIT], resend_safe=safe)
+    def reference(self, group: Sequence[Message]) -> str | None:
+        """What a call whose answer was lost can be looked up by later; kept as the `provider_id` of its unknown
+        outcomes.
+        """
+        return None
+
+    def _unknown(self, code: str, error: Exception, group: Sequence[Message]) -> Outcome:
+        safe = self.has_idempotency and (len(group) == 1 or self.idempotent_in_batch)
+        return Outcome(
+            Kind.UNKNOWN, self.reference(group), code=code, detail=str(error)[:DETAIL_LIMIT], resend_safe=safe
+        )
 
     def _clean(self, outcome: Outcome) -> Outcome:
         """Providers echo what they refuse: no secret may end in a row or a log line."""

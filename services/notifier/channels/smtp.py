@@ -91,6 +91,7 @@ class SmtpDriver(Driver):
 
     name = "smtp"
     channel = "mail"
+    batch_size = 20  # each its own transaction; queued together, so that connections carry them back to back
     receipts = ReceiptMode.BOUNCE
     settings_type: ClassVar[type[msgspec.Struct]] = SmtpSettings
 

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts.providers import feishu, sealed, slack, standard, twilio
+from shared.contracts.providers import sealed, standard, twilio
 from shared.contracts.providers.bounce import read_bounce
 from shared.contracts.providers.inbound import UnknownProvider, parse_callback, parse_receipt
 from shared.contracts.providers.receipts import Forged, Inbound, Malformed, Receipt, ReceiptState
+from tests.fakes import callbacks
+from tests.fakes.server import ReceiptRequest
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 AES = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
@@ -92,82 +94,34 @@ def generic_sms() -> Genuine:
     return Genuine("signed_http_sms", "receipt", inbound("/receipts/signed_http_sms", body, headers), {"secret": WHSEC})
 
 
-def wecom() -> Genuine:
-    xml = (
-        b"<xml><FromUserName><![CDATA[zhang]]></FromUserName><CreateTime>1700000000</CreateTime><Event><![CDATA[template_card_event]]></Event>"
-        b"<EventKey><![CDATA[accept:tok-1]]></EventKey><TaskId><![CDATA[task-1]]></TaskId><ResponseCode>rc-1</ResponseCode></xml>"
-    )
-    envelope = sealed.seal_work(xml, AES, "corp-1", SALT)
-    query = urlencode(
-        {
-            "msg_signature": sealed.work_signature("tok", "1700000000", "n1", envelope),
-            "timestamp": "1700000000",
-            "nonce": "n1",
-        }
-    )
-    body = f"<xml><ToUserName>x</ToUserName><Encrypt><![CDATA[{envelope}]]></Encrypt></xml>".encode()
+def button(driver: str, request: ReceiptRequest, secrets: Mapping[str, str]) -> Genuine:
     return Genuine(
-        "wecom_app",
-        "callback",
-        inbound("/callbacks/wecom_app", body, query=query),
-        {"callback_token": "tok", "aes_key": AES, "corp_id": "corp-1"},
+        driver, "callback", inbound(f"/callbacks/{driver}", request.body, request.headers, request.query), secrets
     )
+
+
+def wecom() -> Genuine:
+    request = callbacks.wecom_button("accept:tok-1", "zhang", 1_700_000_000, token="tok", aes_key=AES, corp_id="corp-1")
+    return button("wecom_app", request, {"callback_token": "tok", "aes_key": AES, "corp_id": "corp-1"})
 
 
 def dingtalk() -> Genuine:
-    content = json.dumps({"cardPrivateData": {"actionIds": ["a1"], "params": {"value": "accept:tok-1"}}})
-    event = json.dumps(
-        {"EventId": "e1", "outTrackId": "card-1", "userId": "zhang", "createAt": 1_700_000_000_000, "content": content}
-    ).encode()
-    envelope = sealed.seal_work(event, AES, "dingkey", SALT)
-    query = urlencode(
-        {
-            "signature": sealed.work_signature("tok", "1700000000000", "n1", envelope),
-            "timestamp": "1700000000000",
-            "nonce": "n1",
-        }
+    request = callbacks.dingtalk_button(
+        "accept:tok-1", "zhang", 1_700_000_000, token="tok", aes_key=AES, app_key="dingkey"
     )
-    return Genuine(
-        "dingtalk_work",
-        "callback",
-        inbound("/callbacks/dingtalk_work", json.dumps({"encrypt": envelope}).encode(), query=query),
-        {"callback_token": "tok", "aes_key": AES, "app_key": "dingkey"},
-    )
+    return button("dingtalk_work", request, {"callback_token": "tok", "aes_key": AES, "app_key": "dingkey"})
 
 
 def feishu_sealed() -> Genuine:
-    event = {
-        "header": {"event_id": "e1", "token": "vtok", "create_time": "1700000000000000"},
-        "event": {
-            "operator": {"open_id": "ou_1"},
-            "action": {"value": {"value": "accept:tok-1"}},
-            "context": {"open_message_id": "om_1"},
-        },
-    }
-    body = json.dumps({"encrypt": sealed.seal_feishu(json.dumps(event).encode(), "ekey", SALT)}).encode()
-    headers = {
-        "x-lark-request-timestamp": "1700000000",
-        "x-lark-request-nonce": "n1",
-        "x-lark-signature": feishu.signature("1700000000", "n1", "ekey", body),
-    }
-    return Genuine(
-        "feishu_app",
-        "callback",
-        inbound("/callbacks/feishu_app", body, headers),
-        {"verification_token": "vtok", "encrypt_key": "ekey"},
+    request = callbacks.feishu_button(
+        "accept:tok-1", "ou_1", 1_700_000_000, verification_token="vtok", encrypt_key="ekey"
     )
+    return button("feishu_app", request, {"verification_token": "vtok", "encrypt_key": "ekey"})
 
 
 def slack_button() -> Genuine:
-    payload = {
-        "type": "block_actions",
-        "user": {"id": "U1"},
-        "actions": [{"action_id": "accept", "value": "accept:tok-1", "action_ts": "1700000000.0001"}],
-        "response_url": "https://hooks.slack.example/r",
-    }
-    body = urlencode({"payload": json.dumps(payload)}).encode()
-    headers = {"x-slack-request-timestamp": "1700000000", "x-slack-signature": slack.sign("ssec", "1700000000", body)}
-    return Genuine("slack", "callback", inbound("/callbacks/slack", body, headers), {"signing_secret": "ssec"})
+    request = callbacks.slack_button("accept:tok-1", "U1", 1_700_000_000, signing_secret="ssec")
+    return button("slack", request, {"signing_secret": "ssec"})
 
 
 GENUINE = [aliyun(), tencent(), twilio_form(), generic_sms(), wecom(), dingtalk(), feishu_sealed(), slack_button()]
@@ -274,6 +228,20 @@ def test_twilio_may_sign_the_url_with_or_without_its_port(shown: str) -> None:
     headers = {"x-twilio-signature": twilio.sign("12345", shown, fields)}
     request = Inbound("https://desk.example.com/v1/receipts/twilio", headers, urlencode(fields).encode())
     assert parse_receipt("twilio", request, {"auth_token": "12345"}, NOW).items == (Receipt("SM1", ReceiptState.READ),)
+
+
+def test_twilio_may_sign_with_a_shared_key() -> None:
+    fields = {"MessageSid": "SM1", "MessageStatus": "failed", "ErrorCode": "30005"}
+    url = "https://desk.example.com/v1/receipts/twilio"
+    headers = {
+        "x-twilio-signature": twilio.sign("shared", url, fields, "sha256"),
+        "x-twilio-webhooks-signature-settings": "key=k1,algorithm=HMAC_SHA256",
+    }
+    request = Inbound(url, headers, urlencode(fields).encode())
+    [receipt] = parse_receipt("twilio", request, {"auth_token": "t", "webhook_key": "shared"}, NOW).items
+    assert (receipt.state, receipt.bad_recipient) == (ReceiptState.FAILED, True)
+    with pytest.raises(Forged):
+        parse_receipt("twilio", request, {"auth_token": "shared"}, NOW)
 
 
 def test_states_on_the_way_give_no_receipt() -> None:
