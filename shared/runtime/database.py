@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 _COMMON = {
     "idle_in_transaction_session_timeout": "10s",  # a worker that hangs or is stopped loses its locks here
@@ -25,6 +25,7 @@ _WORKER = {
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
+    "enable_material": "off",
     "plan_cache_mode": "force_generic_plan",
 }
 
@@ -53,7 +54,8 @@ def connect_engine(
     connect_args: dict[str, Any] = {
         "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
         "application_name": name,
-        "connect_timeout": 5,
+        "connect_timeout": 3,
+        "tcp_user_timeout": 6000,  # a lost host: keep-alives say nothing while something unacknowledged is on its way
         "prepare_threshold": 1,
         "keepalives_idle": 5,
         "keepalives_interval": 2,
@@ -80,8 +82,15 @@ _PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03"
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether a database error says nothing about the work: connection lost, deadlock, lock or statement time-out, shutdown."""
+    """Whether a database error says nothing about the work: connection lost, deadlock, lock or statement time-out, shutdown.
+
+    What the driver itself refuses to send (a NUL in a text) has no state either, but would be refused for ever.
+    """
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or state is None or str(state).startswith(_PASSING_STATES)
+    if error.connection_invalidated:
+        return True
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(state).startswith(_PASSING_STATES)
