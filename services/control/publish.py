@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from shared.playbook.calendars import publish as publish_calendar
 from sqlalchemy import Connection
 
 from services.control.checks import problems_of
@@ -18,9 +17,10 @@ from shared.calendar.spec import CalendarSpec
 from shared.contracts.envelope import Actor, New
 from shared.contracts.events import AgentChanged, PlaybookPublished
 from shared.directory.people import Group, Leave, Person
-from shared.ledger import business
+from shared.ledger import business, items
 from shared.ledger.process import Deps
 from shared.ledger.unit import Unit
+from shared.playbook.calendars import publish as publish_calendar
 from shared.playbook.model import Document, Playbook
 from shared.playbook.routing import Agent
 from shared.playbook.source import BadPlaybook, Problem, Source, read_folder
@@ -100,7 +100,7 @@ def _decode(source: Source) -> Document:
 
 def _section_problems(source: Source, name: str, value: Any, kind: Any) -> list[Problem]:
     parts: list[tuple[tuple[str | int, ...], Any, Any]] = [((name,), value, kind)]
-    arguments = getattr(kind, "__args__", ())
+    arguments: tuple[Any, ...] = getattr(kind, "__args__", ())
     if isinstance(value, list) and getattr(kind, "__origin__", None) is tuple:
         parts = [((name, index), one, arguments[0]) for index, one in enumerate(value)]
     elif isinstance(value, dict) and getattr(kind, "__origin__", None) is dict:
@@ -196,24 +196,12 @@ def publish(
 
 
 def _event(deps: Deps, unit: Unit, version: Playbook, running: str, undoes: int | None) -> None:
-    item_id = item(deps, unit.connection, "playbook", str(version.number))[0]
+    item_id = items.locked(unit.connection, deps.ids, "playbook", str(version.number))[0]
     data = PlaybookPublished(
         name=version.document.name, number=version.number, checksum=version.checksum, running=running, undoes=undoes
     )
     unit.append("playbook", item_id, 0, [New(data)])
     unit.bump("playbook", item_id, 1, {"number": version.number})
-
-
-def item(deps: Deps, connection: Connection, kind: str, key: str) -> tuple[int, int, dict[str, Any]]:
-    """Id, version and state of a generic item, locked; made when it is not there yet (version 0)."""
-    connection.exec_driver_sql(
-        "insert into ledger.item (id, kind, key) values (%s, %s, %s) on conflict (kind, key) do nothing",
-        (deps.ids.take(connection, 1)[0], kind, key),
-    )
-    row = connection.exec_driver_sql(
-        "select id, version, state from ledger.item where kind = %s and key = %s for update", (kind, key)
-    ).one()
-    return row.id, row.version, row.state
 
 
 def _bring_up(deps: Deps, unit: Unit, version: Playbook) -> int:
@@ -238,15 +226,15 @@ def _bring_up(deps: Deps, unit: Unit, version: Playbook) -> int:
         )
         changed += _write(deps, unit, "group", group_id, _plain(record))
     for person_id, agent in sorted(document.agents.items()):
-        record = _plain(_person(person_id, agent, groups_of.get(person_id, [])))
-        changed += _write(deps, unit, "agent", person_id, record)
+        person = _plain(_person(person_id, agent, groups_of.get(person_id, [])))
+        changed += _write(deps, unit, "agent", person_id, person)
     for gone in sorted(known - set(document.agents)):
         changed += _write(deps, unit, "agent", gone, {"active": False}, partial=True)
     return changed
 
 
 def _write(deps: Deps, unit: Unit, kind: str, key: str, record: Mapping[str, Any], *, partial: bool = False) -> int:
-    item_id, version, state = item(deps, unit.connection, kind, key)
+    item_id, version, state = items.locked(unit.connection, deps.ids, kind, key)
     wanted = dict(state) | dict(record) if partial else _kept(state, dict(record))
     if wanted == state:
         return 0

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from services.gateway.errors import Problem
 from shared.access.present import Masks, hidden, present
@@ -123,7 +123,7 @@ def clocks(deps: Deps, connection: Connection, ids: list[int]) -> dict[int, list
     return found
 
 
-def _clock(deps: Deps, connection: Connection, row: Mapping[str, Any], now: datetime) -> Row:
+def _clock(deps: Deps, connection: Connection, row: RowMapping, now: datetime) -> Row:
     elapsed = float(row["elapsed_seconds"])
     if row["state"] in ("running", "breached") and not row["paused"] and row["stopped_at"] is None:
         calendar = ALWAYS_OPEN

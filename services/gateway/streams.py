@@ -162,7 +162,7 @@ def _abandoned(client: redis.Redis, consumer: str) -> list[Any]:
 
 def _dramatiq_worker(url: str, intake: Intake, stop: threading.Event) -> Worker:
     """A standard Dramatiq worker on `intake`, with settings that bring a killed worker's messages back in seconds."""
-    broker = RedisBroker(
+    broker = RedisBroker(  # type: ignore[no-untyped-call]
         url=url,
         middleware=[ShutdownNotifications()],
         heartbeat_timeout=5_000,

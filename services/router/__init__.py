@@ -11,6 +11,6 @@ in id order (*the capacity lock*), and give out all tickets of the batch against
 number of workers, and a hundred tickets cost one lock. Manual assignments are taken over from the events; they may exceed
 the capacity, are counted and flagged.
 
-Invariants: at most one open assignment for each (ticket, node visit); an agent's load is the sum of their open assignments; a ticket
-that nobody can take waits in its group, says so once, and never blocks those behind it.
+Invariants: at most one open assignment for each (ticket, node visit); an agent's load is the sum of their open assignments; a
+ticket that nobody can take waits in its group, says so once, and never blocks those behind it.
 """

@@ -1,7 +1,8 @@
 """The SLA service: every promise timed exactly.
 
 It owns, for each ticket, the clocks that its policy promises. *A clock is a function of the ticket's event log, a policy version
-and a calendar version*; what is stored (`sla.ticket`) is a cache of that function at a log position, and ended cycles (`sla.ended`).
+and a calendar version*; what is stored (`sla.ticket`) is a cache of that function at a log position, and ended cycles
+(`sla.ended`).
 
     in     ticket.opened (through classified), classified, set, accepted, assigned, transferred, replied, paused, resumed, resolved,
            reopened, closed, merged, node.entered, node.completed

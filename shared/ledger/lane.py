@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 FAILURE_LIMIT = 5
 CRASH_LIMIT = 3
+SUSPECTS_SECONDS = 0.2
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
 
@@ -137,6 +138,7 @@ class Lane:
     on_armed: Callable[[Any], None] | None = None
     """Told the earliest future instant that a batch armed, so that the dispatcher need not wait for its sweep."""
     _size: int = 50
+    _suspects_at: float = 0.0
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _again: bool = False
     suspects: bool = True
@@ -163,6 +165,9 @@ class Lane:
 
     def run_once(self) -> int:
         """Claim, handle and save one batch; 0 when nothing is due here. Raises what the database says when it is away."""
+        if self.suspects and monotonic() >= self._suspects_at:  # their turn comes also while the lane is never empty
+            self._suspects_at = monotonic() + SUSPECTS_SECONDS
+            self._batch(1, suspects=True)
         count = self._batch(self._size)
         if count >= self._size:
             self._size = min(self._size * 2, self.cap)
@@ -184,7 +189,8 @@ class Lane:
             ids = [one.id for one in work]
             try:
                 if self.journal is not None:
-                    self.journal.note(lane, service, kind, ids)
+                    # a slot for each lane object: services that share a process must not overwrite each other's notes
+                    self.journal.note(f"{service}.{kind}.{lane}", service, kind, ids)
                 unit = self._handle(connection, work, now)
             except Exception as error:
                 connection.rollback()

@@ -6,8 +6,11 @@ import argparse
 import getpass
 import sys
 
+from sqlalchemy import Connection
+
 from services.control import platform, publish
 from services.control.cli import Failure
+from shared.ledger.process import Deps
 from shared.runtime.clock import utc_now
 from shared.runtime.settings import Settings
 
@@ -15,15 +18,7 @@ from shared.runtime.settings import Settings
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one = commands.add_parser("apply", help="publish a playbook", description=__doc__)
     one.add_argument("folder", metavar="DIR", nargs="?", help="a playbook folder, or the name of a shipped one")
-    one.add_argument(
-        "--preview", action="store_true", help="print which running tickets would change and how; writes nothing"
-    )
-    one.add_argument(
-        "--running",
-        choices=("keep", "from-now", "whole"),
-        default="keep",
-        help="running cases: keep their version (default), move from now on, or recompute whole",
-    )
+    one.add_argument("--running", choices=("keep",), default="keep", help="running cases keep their version")
     one.add_argument("--undo", type=int, metavar="VERSION", help="take a version back by new events")
     one.set_defaults(run=run)
 
@@ -40,10 +35,6 @@ def run(args: argparse.Namespace) -> int:
             checked = publish.load(args.folder, publish.years_around(utc_now()))
             for warning in checked.warnings:
                 print(warning, file=sys.stderr)
-            if args.preview:
-                from services.control.preview import show
-
-                return show(given, connection, checked.playbook, args.running)
             done = publish.publish(given, connection, checked.playbook, by=getpass.getuser(), running=args.running)
     if done.new:
         print(
@@ -54,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _undo(given, connection, number: int) -> int:  # type: ignore[no-untyped-def]
+def _undo(given: Deps, connection: Connection, number: int) -> int:
     """Publish the version before `number` again."""
     current = given.playbooks.number(connection)
     if number != current or number < 2:

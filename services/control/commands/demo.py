@@ -1,9 +1,106 @@
-"""`signalbox demo`."""
+"""`signalbox demo`: a day of generated tickets through every service in fast-forward, on a database of its own."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from sqlalchemy import create_engine, pool
+
+from services.control import platform, publish
+from services.control.cli import Failure
+from services.control.demo.day import arrivals
+from services.control.demo.play import Day, Progress
+from services.control.demo.stories import stories, summary
+from services.control.replay.engine import Engine
+from services.gateway.intake import Intake
+from shared.ledger.invariants import INVARIANTS, violations
+from shared.runtime.database import sqlalchemy_url
+from shared.runtime.migrate import upgrade
+from shared.runtime.settings import Settings
+
+START = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)
+"""Midnight of Tuesday, 3 March 2026, in Shanghai."""
+DATABASE = "signalbox_demo"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Nothing yet."""
+    one = commands.add_parser("demo", help="a day of tickets in fast-forward", description=__doc__)
+    one.add_argument("--tickets", type=int, default=240, metavar="N", help="how many come in the day (default 240)")
+    one.add_argument("--seed", type=int, default=7, metavar="N", help="another seed is another day (default 7)")
+    one.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not 1 <= args.tickets <= 100_000:
+        raise Failure("demo: --tickets is 1 to 100000")
+    console = Console()
+    with platform.servers(Settings.from_environment()) as settings, _own_database(settings) as own:
+        assert own.database_url is not None
+        upgrade(own.database_url)
+        database = platform.engine(own, "demo", sync=False)
+        given = platform.deps(replace(own, redis_url=None), database, fresh=True)
+        given.playbooks.max_age_seconds = 3600.0  # this process publishes once and nobody else is here
+        with database.connect() as connection:
+            connection.exec_driver_sql("insert into ledger.clock (at) values (%s)", (START,))
+            connection.commit()
+            checked = publish.load("selected", publish.years_around(START))
+            publish.publish(given, connection, checked.playbook, by="demo")
+        engine = Engine(given, database)
+        day = Day(engine, Intake(given), args.seed, START)
+        engine.on_send = day.on_send
+        engine.settle()
+        console.print(f"A day of {args.tickets} tickets at a chain of clinics, playbook `selected`, in fast-forward.")
+        with _live(console) as show:
+            day.play(arrivals(START, args.tickets, args.seed), START + timedelta(days=1), show)
+        with database.connect() as connection:
+            broken = {one.name: rows for one in INVARIANTS if (rows := violations(connection, one))}
+            console.print(summary(connection, day))
+            for story in stories(connection, day.ids):
+                console.print(story)
+        database.dispose()
+    for name, rows in broken.items():
+        print(f"signalbox demo: invariant {name} is broken: {rows[0]}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+@contextmanager
+def _own_database(settings: Settings) -> Iterator[Settings]:
+    """A database beside the settings' own, made anew and dropped at the end."""
+    assert settings.database_url is not None
+    admin = create_engine(sqlalchemy_url(settings.database_url), poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"drop database if exists {DATABASE} with (force)")
+        connection.exec_driver_sql(f"create database {DATABASE}")
+    try:
+        parts = urlsplit(settings.database_url)
+        yield replace(settings, database_url=urlunsplit(parts._replace(path=f"/{DATABASE}")))
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"drop database if exists {DATABASE} with (force)")
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[Progress]:
+    """A live table on a terminal, silence in a pipe."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+        yield lambda day: live.update(_table(day))
+
+
+def _table(day: Day) -> Table:
+    table = Table(title=f"{day.now.astimezone().isoformat(timespec='minutes')}")
+    for name in ("opened", "accept", "reply", "pause", "resolve"):
+        table.add_column(name, justify="right")
+    table.add_row(*(str(day.counts[name]) for name in ("opened", "accept", "reply", "pause", "resolve")))
+    return table

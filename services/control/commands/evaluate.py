@@ -47,4 +47,4 @@ def _evaluator(kind: str, playbook: str) -> Callable[[dict[str, Any]], dict[str,
     from services.control.publish import load, years_around
 
     routing = load(playbook, years_around(utc_now())).playbook.routing
-    return lambda case: module.evaluate(case, routing)  # type: ignore[no-any-return]
+    return lambda case: module.evaluate(case, routing)

@@ -92,7 +92,7 @@ class _Rejects:
 
     def add(self, line: int, raw: bytes, reason: str) -> None:
         if self._file is None:
-            self._file = Path(self.name).open("wb")
+            self._file = Path(self.name).open("wb")  # noqa: SIM115 - closed by `close`
         original = raw.decode("utf-8", "backslashreplace")
         self._file.write(orjson.dumps({"line": line, "reason": reason, "original": original}) + b"\n")
 

@@ -92,8 +92,10 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Signalbox
 summary{cursor:pointer}pre{background:#f6f6f6;padding:1rem;overflow:auto}</style>
 <h1>Signalbox API</h1><p>The whole description is <a href="/openapi.json">/openapi.json</a> (OpenAPI 3.1).</p><div id="calls"></div>
 <script>fetch("/openapi.json").then(r=>r.json()).then(d=>{const root=document.getElementById("calls");
-for(const [path,ops] of Object.entries(d.paths))for(const [method,op] of Object.entries(ops)){const x=document.createElement("details");
-const s=document.createElement("summary");const c=document.createElement("code");c.textContent=method.toUpperCase()+" "+path;s.append(c," "+op.summary);
+for(const [path,ops] of Object.entries(d.paths))for(const [method,op] of Object.entries(ops)){
+const x=document.createElement("details");
+const s=document.createElement("summary");const c=document.createElement("code");
+c.textContent=method.toUpperCase()+" "+path;s.append(c," "+op.summary);
 const p=document.createElement("pre");p.textContent=JSON.stringify(op,null,1);x.append(s,p);root.append(x)}})</script></html>"""
 
 

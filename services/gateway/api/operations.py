@@ -16,8 +16,8 @@ from services.gateway.errors import Problem, unavailable
 from shared.contracts.envelope import New
 from shared.contracts.events import AgentChanged
 from shared.contracts.strict import decode
-from shared.ledger import business
-from shared.ledger.kinds import SERVICES
+from shared.ledger import business, items
+from shared.ledger.kinds import KINDS, SERVICES
 from shared.ledger.unit import Unit
 from shared.ticket.commands import parse_id
 
@@ -154,17 +154,13 @@ async def retry(call: Call) -> Response:
     call.need("quarantine")
     service, _, rest = call.request.path_params["id"].partition(":")
     kind, _, number = rest.partition(":")
-    if service not in SERVICES or not number.isdigit():
+    if service not in SERVICES or kind not in KINDS or not number.isdigit():
         raise Problem(404, "not_found", "no such item in quarantine")
 
     def work(connection: Connection) -> str | None:
-        row = connection.exec_driver_sql(
-            """update ledger.agenda set quarantined_at = null, failures = 0, crashes = 0, error = null, due_at = ledger.now()
-            where service = %s and kind = %s and id = %s and quarantined_at is not null returning lane""",
-            (service, kind, int(number)),
-        ).one_or_none()
+        lane = items.release(connection, service, kind, int(number))
         connection.commit()
-        return None if row is None else str(row.lane)
+        return lane
 
     lane = await call.context.query(work)
     if lane is None:

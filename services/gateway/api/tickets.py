@@ -135,7 +135,7 @@ async def explain(call: Call) -> Response:
 async def action(call: Call) -> Response:
     """POST /v1/tickets/{id}/actions"""
     wanted = ticket_id(call)
-    command = decode(await call.body(), AnyCommand)  # type: ignore[arg-type]
+    command: AnyCommand = decode(await call.body(), AnyCommand)  # type: ignore[arg-type]
     name = type(command).__struct_config__.tag
     if name not in call.principal.actions:
         raise Problem(403, "forbidden", f"this key may not {name}")

@@ -1,9 +1,0 @@
-"""`signalbox classifier`."""
-
-from __future__ import annotations
-
-import argparse
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Nothing yet."""

@@ -1,0 +1,107 @@
+"""A ticket's story in plain sentences, for people who run operations and not the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shared.contracts import events as e
+from shared.contracts.envelope import Recorded
+
+
+def sentence(event: Recorded) -> str | None:
+    """One event as a sentence, or None for one that says nothing to a reader."""
+    tell = _TELL.get(event.type)
+    return None if tell is None else tell(event.data, event)
+
+
+def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
+    """`signalbox explain`: what the ticket is, why it is where it is, its clocks, escalations and messages."""
+    lines = [f"{ticket['number']} ({ticket['status']}): {ticket['subject']}"]
+    for one in story["classification"]:
+        reason, data = one["reason"], one["data"]
+        lines.append(
+            f"Classified under playbook version {one['playbook_version']}: priority {data['priority']}, group {data['group']}."
+        )
+        for name, label in reason.get("labels", {}).items():
+            by = f", rule {label['rule']}" if label.get("rule") else ""
+            lines.append(f"  {name} = {label['value']} (from {label['from']}{by})")
+        lines += [f"  rule {rule['set']}/{rule['rule']} read {rule['inputs']}" for rule in reason.get("rules", [])]
+    for one in story["assignment"]:
+        reason, data = one["reason"], one["data"]
+        who = f"given to {data['agent']}" if data.get("agent") else f"waits: {data.get('why', '')}"
+        lines.append(f"Group {data['group']} ({reason.get('strategy', 'by hand')}): {who}.")
+        if reason.get("considered"):
+            lines.append(f"  could take it: {', '.join(reason['considered'])}")
+        lines += [f"  left out by {name}: {', '.join(ids)}" for name, ids in reason.get("dropped", {}).items()]
+    for clock in story["sla"]["clocks"]:
+        due = f", due {clock['due_at']}" if clock["due_at"] else ""
+        lines.append(
+            f"Clock {clock['metric']} ({clock['policy']}): {clock['state']}{due}, {clock['elapsed_seconds']:.0f} s counted."
+        )
+    for one in story["escalation"]["escalations"]:
+        told = ", ".join(one["targets"])
+        lines.append(
+            f"Escalation {one['escalation']} by chain {one['chain']} ({one['cause']}): {one['state']}, told {told}."
+        )
+    for one in story["deliveries"]:
+        why = f" ({one['reason']})" if one["reason"] else ""
+        lines.append(
+            f"Message to {one['recipient']} by {one['channel']}: {one['state']}{why}, {len(one['attempts'])} attempts."
+        )
+    return "\n".join(lines)
+
+
+def _opened(d: e.TicketOpened, event: Recorded) -> str:
+    return f"{d.requester.name or 'Somebody'} reports by {d.source}: “{d.subject}”."
+
+
+def _classified(d: e.TicketClassified, event: Recorded) -> str:
+    what = d.labels["business_type"].value if "business_type" in d.labels else d.kind
+    return f"Recognised as {what}, priority {d.priority}; it goes to the group {d.group}."
+
+
+def _assigned(d: e.TicketAssigned, event: Recorded) -> str:
+    return f"{d.agent} gets it, and is told in the app and by SMS."
+
+
+def _started(d: e.SlaStarted, event: Recorded) -> str:
+    promises = ", ".join(
+        f"{one.metric.replace('_', ' ')} within {(one.target_seconds or 0) / 60:.0f} min" for one in d.clocks
+    )
+    return f"The clocks start: {promises} (policy {d.clocks[0].policy})."
+
+
+def _accepted(d: e.TicketAccepted, event: Recorded) -> str:
+    return f"{d.agent} accepts it{' by the link in the message' if event.actor.address else ''}."
+
+
+def _replied(d: e.TicketReplied, event: Recorded) -> str:
+    return f"{event.actor.id} answers the requester." if d.author == "agent" else "The requester writes again."
+
+
+def _stepped(d: e.EscalationStepped, event: Recorded) -> str:
+    return f"Escalation, step {d.level}: {', '.join(d.targets) or 'nobody'} is told."
+
+
+_TELL: dict[str, Callable[[Any, Recorded], str]] = {
+    "ticket.opened": _opened,
+    "ticket.classified": _classified,
+    "ticket.assigned": _assigned,
+    "ticket.queued": lambda d, _: f"Nobody in {d.group} is free ({d.why}); it waits, and the lead is told.",
+    "ticket.accepted": _accepted,
+    "ticket.replied": _replied,
+    "ticket.paused": lambda d, _: f"It waits: {d.reason}. The clocks stand still as the policy says.",
+    "ticket.resumed": lambda d, _: "It goes on.",
+    "ticket.resolved": lambda d, event: f"{event.actor.id} resolves it.",
+    "sla.started": _started,
+    "sla.warned": lambda d, _: (
+        f"Warning: {d.metric.replace('_', ' ')} is due in {d.remaining_seconds / 60:.0f} minutes."
+    ),
+    "sla.breached": lambda d, _: f"The deadline for the {d.metric.replace('_', ' ')} is missed.",
+    "sla.met": lambda d, _: f"{d.metric.replace('_', ' ').capitalize()} {'late' if d.breached else 'in time'}.",
+    "node.stalled": lambda d, _: f"{d.owner or 'Nobody'} has not moved for {d.dwell_seconds / 60:.0f} minutes.",
+    "escalation.stepped": _stepped,
+    "escalation.ended": lambda d, _: f"The escalation ends: {d.why}.",
+    "escalation.exhausted": lambda d, _: f"Nobody answered the escalation; {d.fallback or 'nobody'} has it now.",
+}

@@ -1,0 +1,1 @@
+"""Recorded or generated histories through the same handlers, on a virtual clock, in one process and without threads."""

@@ -1,0 +1,99 @@
+"""The engine of replay and demo: business time in hand, the real handlers, nothing else.
+
+Doorbells are a set in memory: a lane is drained when something woke it, and when its instant has come. Time moves only when
+nothing is due any more, to the next instant that anybody waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Engine as Database
+
+from services.control import platform
+from services.notifier.handlers import PlanMessages
+from services.notifier.sender import NullSender
+from services.notifier.sending import Job, SendMessages
+from shared.ledger import business
+from shared.ledger.kinds import LANES
+from shared.ledger.lane import Handler, Lane
+from shared.ledger.process import Deps
+
+
+class HeardBells:
+    """In place of Redis: remembers who was rung."""
+
+    healthy = True
+
+    def __init__(self) -> None:
+        self.rung: set[tuple[str, str]] = set()
+
+    def ring(self, targets: set[tuple[str, str]]) -> bool:
+        """Note the targets."""
+        self.rung |= targets
+        return True
+
+
+@dataclass(slots=True)
+class Engine:
+    """Drives all lanes of all services on one database whose business time is in hand."""
+
+    deps: Deps
+    database: Database
+    on_send: Callable[[Sequence[Job]], None] | None = None
+    bells: HeardBells = field(default_factory=HeardBells)
+    _lanes: list[Lane] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        handlers: list[Handler] = []
+        for service in ("router", "sla", "escalation"):
+            handlers += platform.parts(service, self.deps).handlers
+        sender = NullSender(self.deps, self.database, on_send=self._sent)
+        handlers += [PlanMessages(self.deps), SendMessages(self.deps, sender)]
+        for lane in LANES:
+            for handler in handlers:
+                self._lanes.append(Lane(self.database, handler, lane, None, self._ring, self.deps.playbook_number))
+
+    def _sent(self, jobs: Sequence[Job]) -> None:
+        if self.on_send is not None:
+            self.on_send(jobs)
+
+    def _ring(self, targets: set[tuple[str, str]]) -> None:
+        self.bells.rung |= targets
+
+    def start_at(self, at: datetime) -> None:
+        """Take business time into hand."""
+        with self.database.begin() as connection:
+            business.freeze(connection, at)
+
+    def next_due(self) -> datetime | None:
+        """The next instant that anybody waits for."""
+        with self.database.connect() as connection:
+            return business.next_due(connection)
+
+    def move_to(self, at: datetime) -> None:
+        """Move business time, and let every lane whose instant has come do its work."""
+        with self.database.begin() as connection:
+            business.freeze(connection, at)
+            due = connection.exec_driver_sql(
+                """select distinct service, lane from ledger.agenda
+                where due_at <= ledger.now() and due_at is not null and quarantined_at is null"""
+            ).all()
+        self.bells.rung |= {(row.service, row.lane) for row in due}
+        self.settle()
+
+    def settle(self) -> None:
+        """Drain lanes until nobody is rung any more."""
+        while self.bells.rung:
+            rung, self.bells.rung = self.bells.rung, set()
+            for lane in self._lanes:
+                if (lane.name[0], lane.lane) in rung:
+                    lane.drain()
+
+    def run_until(self, until: datetime) -> None:
+        """Let everything that falls due up to `until` happen at its instant, and stand at `until`."""
+        while (due := self.next_due()) is not None and due <= until:
+            self.move_to(due)
+        self.move_to(until)
