@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 # `tests.support` must be found whichever way pytest was started, and in the processes that tests start.
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -16,6 +17,15 @@ if _ROOT not in sys.path:
     sys.path.insert(0, _ROOT)
 
 from tests.support.servers import TestServers, claimed_home, servers_of_run  # noqa: E402
+
+# Plain lines: the default renders every traceback with all local values, which takes longer than what is tested.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
+)
 
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
