@@ -8,7 +8,7 @@ from services.sla import metrics, store
 from services.sla.domain.compiling import compile_rules
 from services.sla.domain.decide import Decision, decide
 from services.sla.domain.terms import Library, Rules
-from services.sla.domain.ticket import SlaState
+from services.sla.domain.ticket import SlaState, versions_of
 from services.sla.factmaking import facts_of
 from shared.contracts import events as e
 from shared.contracts.envelope import New
@@ -69,8 +69,8 @@ class KeepClocks:
         return result, store.Saved(work.id, version, decision.next_due_at, decision.state, ended)
 
     def _library(self, unit: Unit, batch: Sequence[Work], states: dict[int, SlaState]) -> Library:
-        numbers = {unit.playbook, *(work.ticket.playbook for work in batch), *(one.version for one in states.values())}
-        numbers |= {clock.span.version for one in states.values() for clock in one.clocks}
+        numbers = {unit.playbook, *(work.ticket.playbook for work in batch)}
+        numbers |= {number for one in states.values() for number in versions_of(one)}
         playbooks = self._deps.playbooks
         versions = {number: rules_of(playbooks.get(unit.connection, number)) for number in numbers if number}
         return Library(unit.playbook, versions)
