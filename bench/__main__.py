@@ -1,0 +1,22 @@
+"""`make bench`: every benchmark in turn, each measuring against a reference or a limit in the same run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = ("rules", "lookahead", "fanout_drivers")
+
+
+def main() -> int:
+    """Run all; 0 only when each succeeded."""
+    failed = 0
+    for name in BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=Path(__file__).parents[1]).returncode != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
