@@ -31,7 +31,8 @@ test: setup ## the whole suite on embedded servers
 	$(BIN)/pytest -n $(JOBS) -m "not nightly" tests
 
 test-nightly: setup ## the long ones
-	$(BIN)/pytest -n $(JOBS) -m nightly tests
+	HYPOTHESIS_PROFILE=new $(BIN)/pytest -n $(JOBS) -m nightly tests
+	HYPOTHESIS_PROFILE=new $(BIN)/pytest -n $(JOBS) tests/unit
 	for one in tests/nightly/*.py; do $(BIN)/python "$$one" || exit 1; done
 
 bench: setup ## the benchmarks, as ratios measured in one run

@@ -29,9 +29,11 @@ NAMESPACES = (
 )
 CALLERS = ["open folder", "closed folder", "ordinary user"] if os.geteuid() == 0 and NAMESPACES else ["open folder"]
 START_BOTH = """
+import signal
 import sys
 from pathlib import Path
 from shared.runtime.embedded.servers import EmbeddedServers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background of a shell is born ignoring it
 servers = EmbeddedServers(Path(sys.argv[1]), fsync=False).start()
 print(servers.database_url, servers.redis_url, flush=True)
 sys.stdin.readline()

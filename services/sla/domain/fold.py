@@ -195,24 +195,29 @@ class Fold:
     # ---- timers -------------------------------------------------------------------------------------------------------------
 
     def fire(self, upto: datetime) -> None:
-        """Warn and breach, in order, everything whose instant lies before `upto`."""
+        """Warn and breach, in order, everything whose instant lies before `upto`.
+
+        At one instant, breaches that a change put into the past come before what falls due at just that instant: the change is
+        noticed with its fact, the others at the first instant after it.
+        """
         due = sorted(self._due(upto))
-        for at, _, metric, index in due:
+        for at, _, _, metric, index in due:
             clock = self.clocks[metric]
             if index < 0:
                 self.put(self.breach(clock, at))
             else:
                 self._warn(clock, index)
 
-    def _due(self, upto: datetime) -> Iterator[tuple[datetime, int, str, int]]:
+    def _due(self, upto: datetime) -> Iterator[tuple[datetime, bool, int, str, int]]:
         for metric, clock in self.clocks.items():
             if clock.stopped_at is not None or clock.paused or clock.breached_at is not None or clock.due_at is None:
                 continue
             for index, warning in enumerate(clock.warnings):
                 if warning.state is WarningState.ARMED and warning.at < upto:
-                    yield warning.at, 0, metric, index
+                    yield warning.at, True, 0, metric, index
             if clock.due_at < upto:
-                yield max(clock.due_at, clock.armed_at), 1, metric, -1
+                at = max(clock.due_at, clock.armed_at)
+                yield at, clock.due_at == at, 1, metric, -1
 
     def _warn(self, clock: Clock, index: int) -> None:
         warning = clock.warnings[index]
