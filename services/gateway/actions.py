@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -28,16 +29,25 @@ class Outcome:
 
 
 def act(
-    deps: Deps, connection: Connection, ticket_id: int, command: AnyCommand, actor: Actor, correlation: str
+    deps: Deps,
+    connection: Connection,
+    ticket_id: int,
+    command: AnyCommand,
+    actor: Actor,
+    correlation: str,
+    guard: Callable[[Ticket], Refused | None] = lambda _: None,
 ) -> Outcome:
-    """Carry out one command and commit. Waits for the batch that holds the ticket; two people never both succeed."""
+    """Carry out one command and commit. Waits for the batch that holds the ticket; two people never both succeed.
+
+    `guard` may refuse first, knowing the ticket as it is under the lock. What is refused is rolled back whole.
+    """
     playbook: Playbook = deps.playbooks.current(connection)
     around = surroundings(deps.directory.get(connection), playbook)
     ticket = lock(connection, [ticket_id]).get(ticket_id)
     if ticket is None:
         connection.rollback()
         return Outcome(None)
-    outcome = decide(ticket, command, actor, around)
+    outcome = guard(ticket) or decide(ticket, command, actor, around)
     if isinstance(outcome, Refused):
         connection.rollback()
         return Outcome(ticket, outcome)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.gateway.api import documents, operations, tickets
+from services.gateway.api import documents, oneclick, operations, tickets
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 
@@ -40,6 +40,8 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/deliveries", operations.deliveries),
     Endpoint("GET", "/v1/quarantine", operations.quarantine),
     Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
+    Endpoint("GET", "/a/{token}", oneclick.show, public=True),
+    Endpoint("POST", "/a/{token}", oneclick.press, public=True),
     Endpoint("GET", "/healthz", operations.healthz, public=True),
     Endpoint("GET", "/readyz", operations.readyz, public=True),
     Endpoint("GET", "/metrics", operations.metrics, public=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.access.links import ACTIONS
 from shared.access.present import Masks, present
 from shared.access.principals import Principal
 from shared.ticket.state import Ticket
@@ -43,6 +44,14 @@ def _ticket(ticket: Ticket) -> dict[str, Any]:
     }
 
 
+NO_LINKS: dict[str, Any] = {
+    "links": dict.fromkeys(ACTIONS, ""),
+    "code": "",
+    "action_values": dict.fromkeys(ACTIONS, ""),
+    "action_urls": {},
+}
+"""For a recipient who is no person of the directory, or a message about no ticket: a template asks `{% if code %}`."""
+
 _WHO = {"id": "li.na", "name": "李娜", "locale": "zh-CN", "zone": "Asia/Shanghai"}
 
 SAMPLE: dict[str, Any] = {
@@ -62,5 +71,7 @@ SAMPLE: dict[str, Any] = {
     "event": {"type": "ticket.assigned", "data": {}},
     "recipient": _WHO,
     "zone": "UTC",
+    "links": {action: f"https://desk.example/a/{action}" for action in ACTIONS},
+    "code": "042137",
 }
 """What `signalbox check` renders every template with."""

@@ -17,19 +17,23 @@ from sqlalchemy import Engine
 from services.notifier import metrics, store
 from services.notifier.channels.base import Kind, Message, Outcome
 from services.notifier.errors import TemplateError
-from services.notifier.facts import facts
+from services.notifier.facts import NO_LINKS, facts
 from services.notifier.handlers import compiled
 from services.notifier.outcomes import judge, lost
 from services.notifier.planning import choose
 from services.notifier.store import Row
+from shared.access import links
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New
+from shared.contracts.providers.inbound import CALLBACK_SECRETS
+from shared.directory.people import Person
 from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Provider
+from shared.runtime import chance
 from shared.runtime.crash import crash_point
-from shared.ticket.state import Ticket
+from shared.ticket.state import MAIN, Ticket
 
 log = structlog.get_logger()
 
@@ -74,6 +78,7 @@ class SendMessages:
         self._deps = deps
         self._sender = sender
         self._available = available
+        self._key = b""
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Mark what can be sent, record what was lost, hold what its provider cannot take now."""
@@ -81,6 +86,7 @@ class SendMessages:
         tickets = store.tickets(unit.connection, [row.ticket_id for row in rows.values() if row.ticket_id is not None])
         directory = self._deps.directory.get(unit.connection)
         jobs: list[Job] = []
+        linked: list[dict[str, Any]] = []
         marked: list[dict[str, Any]] = []
         recorded: list[dict[str, Any]] = []
         results: list[Result] = []
@@ -92,8 +98,7 @@ class SendMessages:
                 recorded.append(done[1])
                 continue
             ticket = tickets.get(row.ticket_id or 0)
-            person = directory.person(row.recipient)
-            job = self._job(unit, row, ticket, {} if person is None else {"name": person.name, "zone": person.zone})
+            job = self._job(unit, row, ticket, directory.person(row.recipient), linked)
             if isinstance(job, Outcome):
                 result, record = _judged(work, row, row.provider, job, unit.now, 0.5)
                 results.append(result)
@@ -105,6 +110,7 @@ class SendMessages:
             results.append(Result(work, (), unit.now + lease))
         if marked:
             store.sending(unit.connection, marked)
+            links.keep(unit.connection, linked)
             unit.after_commit.append(lambda: self._hand_over(jobs))
         if recorded:
             store.record(unit.connection, recorded)
@@ -126,7 +132,9 @@ class SendMessages:
             return Result(work, (New(gone),)), _row(row, work.version + 1, "suppressed", "no longer of use", now)
         return None
 
-    def _job(self, unit: Unit, row: Row, ticket: Ticket | None, recipient: dict[str, Any]) -> Job | Outcome:
+    def _job(
+        self, unit: Unit, row: Row, ticket: Ticket | None, person: Person | None, linked: list[dict[str, Any]]
+    ) -> Job | Outcome:
         playbook = self._deps.playbooks.get(unit.connection, row.playbook)
         known = compiled(playbook)
         candidates = known.providers.get(row.channel, ())
@@ -136,12 +144,12 @@ class SendMessages:
             return Outcome(Kind.BAD_MESSAGE, code="no_provider", detail=f"no provider serves {row.channel}")
         if provider.name in sick:
             return Outcome(Kind.THROTTLED, code="circuit_open", after=timedelta(seconds=5))
-        shown = {"id": row.recipient, "name": "", "locale": row.locale, "zone": "UTC"} | {
-            name: value for name, value in recipient.items() if value is not None
-        }
-        given = facts(ticket, row.event_type, row.event, shown, playbook.document.access.masks)
+        given = facts(ticket, row.event_type, row.event, _shown(row, person), playbook.document.access.masks)
         try:
-            content = known.catalogue.render(row.rule, row.channel, row.locale, given, provider.name)
+            template = known.catalogue.find(row.rule, row.channel, row.locale)
+            if template.linked:
+                given |= self._links(row, ticket, person, template.actions, provider, unit.now, linked)
+            content = template.render(given, provider.name)
         except TemplateError as error:
             return Outcome(Kind.BAD_MESSAGE, code="template", detail=str(error)[:200])
         message = Message(
@@ -154,6 +162,39 @@ class SendMessages:
             provider_id=row.provider_id,
         )
         return Job(row, row.epoch + 1, provider, message)
+
+    def _links(
+        self,
+        row: Row,
+        ticket: Ticket | None,
+        person: Person | None,
+        actions: Sequence[str],
+        provider: Provider,
+        now: datetime,
+        linked: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """One-click links of a message to a person about a ticket, gathered for the same commit that marks it `sending`."""
+        if ticket is None or person is None:
+            return NO_LINKS
+        settings = self._deps.settings
+        if not self._key:
+            self._key = (settings.link_key or chance.kept_secret(settings.home, "link.key")).encode()
+        node, escalation = row.event.get("node"), row.event.get("escalation", ticket.escalation)
+        made = links.make(
+            self._key, row.id, actions, ticket_id=ticket.id, person=person.id,
+            assignment=row.event.get("assignment", ticket.assignment), escalation=escalation,
+            node=None if node == MAIN else node, expires_at=now + links.LIFETIME,
+        )  # fmt: skip
+        linked.append(made.row)
+        urls = {action: f"{settings.public}/a/{token}" for action, token in made.tokens.items()}
+        wanted = CALLBACK_SECRETS.get(provider.driver)
+        calls_back = wanted is not None and all(name in provider.secrets for name in wanted)
+        return {
+            "links": urls,
+            "code": made.code,
+            "action_values": made.tokens,
+            "action_urls": {} if calls_back else urls,
+        }
 
 
 def record(
@@ -210,6 +251,12 @@ def _judged(
         "attempt": attempt,
     }
     return Result(work, events, verdict.retry_at), kept
+
+
+def _shown(row: Row, person: Person | None) -> dict[str, Any]:
+    """The recipient as templates name them."""
+    name, zone = ("", None) if person is None else (person.name, person.zone)
+    return {"id": row.recipient, "name": name, "locale": row.locale, "zone": zone or "UTC"}
 
 
 def _row(row: Row, version: int, state: str, reason: str | None, now: datetime) -> dict[str, Any]:

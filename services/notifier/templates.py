@@ -128,10 +128,12 @@ _HTML = _environment(_html_value, html=True)
 class Text:
     """One compiled part; a part without markup costs nothing to render."""
 
-    __slots__ = ("_constant", "_template", "where")
+    __slots__ = ("_constant", "_template", "names", "where")
 
     def __init__(self, env: Environment, source: str, where: str) -> None:
         self.where = where
+        self.names: frozenset[str] = frozenset()
+        """`links.accept`, `code` where it names them."""
         self._template: JinjaTemplate | None = None
         self._constant = source
         if "{" not in source:
@@ -143,6 +145,7 @@ class Text:
             for name in tree.find_all(nodes.Name):
                 if name.name in ("self", "super"):
                     raise TemplateError(f"{where}: line {name.lineno}: {name.name} may not be used here")
+            self.names = frozenset(_linked(tree))
             self._template = env.from_string(tree)
         except TemplateSyntaxError as error:
             raise TemplateError(f"{where}: line {error.lineno}: {error.message}") from error
@@ -162,10 +165,23 @@ class Text:
         return text
 
 
-class CompiledTemplate:
-    """All parts of one message in one language."""
+def _linked(tree: nodes.Template) -> Iterator[str]:
+    for name in tree.find_all(nodes.Name):
+        if name.name == "code":
+            yield "code"
+    for member in tree.find_all(nodes.Getattr):
+        if isinstance(member.node, nodes.Name) and member.node.name == "links":
+            yield f"links.{member.attr}"
 
-    __slots__ = ("_buttons", "_html", "_markdown", "_text", "_title", "_url", "_url_label", "_variables", "codes")
+
+class CompiledTemplate:
+    """All parts of one message in one language. `actions` are those it offers as links or buttons, in a fixed order; `linked` tells
+    whether it needs links or their code at all.
+    """
+
+    __slots__ = (
+        "_buttons", "_html", "_markdown", "_text", "_title", "_url", "_url_label", "_variables", "actions", "codes", "linked",
+    )  # fmt: skip
 
     def __init__(self, template: Template, where: str) -> None:
         self._title = Text(_LINE, template.title, f"{where}.title")
@@ -182,11 +198,22 @@ class CompiledTemplate:
             for button in template.buttons
         ]
         self.codes = template.template
+        texts = [
+            self._title, self._text, self._html, self._markdown, self._url, self._url_label, *self._variables.values(),
+            *(text for label, url, _ in self._buttons for text in (label, url)),
+        ]  # fmt: skip
+        names = frozenset[str]().union(*(text.names for text in texts))
+        offered = {name.removeprefix("links.") for name in names if name.startswith("links.")}
+        self.actions = tuple(sorted(offered | {action for _, _, action in self._buttons if action}))
+        self.linked = bool(self.actions) or "code" in names
 
     def render(self, facts: Mapping[str, Any], provider: str = "") -> Content:
-        """The message for one recipient. `facts["action_values"]` maps an action to what its button carries."""
+        """The message for one recipient. `facts["action_values"]` maps an action to what its button carries, `action_urls` to where
+        it leads where the channel cannot call back.
+        """
         codes = self.codes
         values: Mapping[str, str] = facts.get("action_values", {})
+        urls: Mapping[str, str] = facts.get("action_urls", {})
         return Content(
             title=self._title.render(facts),
             text=self._text.render(facts),
@@ -197,8 +224,9 @@ class CompiledTemplate:
             template=codes if isinstance(codes, str) else codes.get(provider, ""),
             variables={name: text.render(facts) for name, text in self._variables.items()},
             buttons=tuple(
-                Button(label.render(facts), url.render(facts), values.get(action, action))
+                Button(label.render(facts), url.render(facts) or urls.get(action, ""), values.get(action, action))
                 for label, url, action in self._buttons
+                if not action or values.get(action, action)
             ),
         )
 

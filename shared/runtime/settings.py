@@ -47,6 +47,15 @@ class Settings:
     data: Path | None
     admin_key: str | None
     test_mode: bool
+    public_url: str = ""
+    """Where people and providers reach the gateway (`SIGNALBOX_PUBLIC_URL`); without one, its own address."""
+    link_key: str | None = None
+    """What one-click links are sealed with (`SIGNALBOX_LINK_KEY`), the same on every notifier host."""
+
+    @property
+    def public(self) -> str:
+        """The public address without a slash at its end."""
+        return (self.public_url or f"http://{self.http}").rstrip("/")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -65,6 +74,12 @@ class Settings:
         if redis_url and not redis_url.startswith(("redis://", "rediss://", "unix://", "valkey://")):
             raise BadSetting("SIGNALBOX_REDIS_URL: must begin with redis://")
         data = env.get("SIGNALBOX_DATA") or None
+        public_url = env.get("SIGNALBOX_PUBLIC_URL") or ""
+        if public_url and not public_url.startswith(("https://", "http://")):
+            raise BadSetting("SIGNALBOX_PUBLIC_URL: must begin with https:// (or http://)")
+        link_key = env.get("SIGNALBOX_LINK_KEY") or None
+        if link_key is not None and len(link_key) < 32:
+            raise BadSetting("SIGNALBOX_LINK_KEY: at least 32 characters")
         return cls(
             database_url=database_url,
             redis_url=redis_url,
@@ -75,4 +90,6 @@ class Settings:
             data=Path(data) if data else None,
             admin_key=env.get("SIGNALBOX_ADMIN_KEY") or None,
             test_mode=test_mode,
+            public_url=public_url,
+            link_key=link_key,
         )

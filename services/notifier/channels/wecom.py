@@ -160,17 +160,18 @@ class WeComAppDriver(Driver):
             "enable_duplicate_check": 1,
             "duplicate_check_interval": self._settings.duplicate_check_seconds,
         }
-        pressed = [button for button in content.buttons if button.value][:6]
+        pressed = [button for button in content.buttons if button.value and not button.url][:6]
+        url = content.url or next((button.url for button in content.buttons if button.url), "")
         if pressed and len(first.message_id) <= 100:
             body["msgtype"] = "template_card"
             body["template_card"] = _button_card(content, pressed, first.message_id)
-        elif content.url:
+        elif url:
             body["msgtype"] = "textcard"
             card = {
                 "title": clip(content.title or content.text, 128),
                 "description": clip(content.text or content.title, 512),
             }
-            body["textcard"] = {**card, "url": f"{content.url}#{mark}", "btntxt": content.url_label[:4] or "详情"}
+            body["textcard"] = {**card, "url": f"{url}#{mark}", "btntxt": content.url_label[:4] or "详情"}
         else:
             body["msgtype"] = "text"
             body["text"] = {"content": clip(content.text, 2_030) + f"\n#{mark}"}

@@ -23,6 +23,15 @@ _CALLBACKS: Mapping[str, Callable[[Inbound, Mapping[str, str], datetime], Callba
 }
 
 
+CALLBACK_SECRETS: Mapping[str, tuple[str, ...]] = {
+    "wecom_app": ("callback_token", "aes_key"),
+    "dingtalk_work": ("callback_token", "aes_key"),
+    "feishu_app": ("verification_token",),
+    "slack": ("signing_secret",),
+}
+"""What a provider entry must give for its cards' buttons to call back; without them its buttons are links."""
+
+
 class UnknownProvider(Exception):
     """No provider of this name sends such requests (404)."""
 
