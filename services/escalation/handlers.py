@@ -76,19 +76,25 @@ class WatchTickets:
                 changes.states[work.id] = outcome.state
             changes.rows += outcome.rows
             changes.stalls += outcome.stalls
-            for new in outcome.events:
-                _count(new.data)
+            _count(unit, [new.data for new in outcome.events] + [event.data for event in work.events if event.given])
             results.append(Result(work, tuple(outcome.events), outcome.due_at))
         store.save(unit.connection, changes)
         return results
 
 
-def _count(data: e.Data) -> None:
-    if isinstance(data, e.EscalationStepped):
-        metrics.ESCALATIONS.labels(str(min(data.level, 9)), "stepped").inc()
-    elif isinstance(data, e.EscalationRaised):
-        metrics.ESCALATIONS.labels("0", "raised").inc()
-    elif isinstance(data, e.EscalationExhausted):
-        metrics.ESCALATIONS.labels("0", "exhausted").inc()
-    elif isinstance(data, e.EscalationEnded):
-        metrics.ESCALATIONS.labels("0", "ended").inc()
+_OUTCOMES: dict[type[e.Data], str] = {
+    e.EscalationRaised: "raised",
+    e.EscalationStepped: "stepped",
+    e.EscalationAcknowledged: "acknowledged",
+    e.EscalationExhausted: "exhausted",
+    e.EscalationEnded: "ended",
+}
+
+
+def _count(unit: Unit, happened: Sequence[e.Data]) -> None:
+    """Count what this batch decided and what people did about it, once it is committed. Levels beyond 9 count as 9."""
+    for data in happened:
+        outcome = _OUTCOMES.get(type(data))
+        if outcome is not None:
+            level = min(data.level, 9) if isinstance(data, e.EscalationStepped) else 0
+            unit.after_commit.append(metrics.ESCALATIONS.labels(str(level), outcome).inc)

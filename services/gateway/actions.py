@@ -55,6 +55,7 @@ def act(
     ticket = unit.append_to_ticket(ticket, tuple(New(data) for data in outcome.events))
     unit.flush()
     connection.commit()
+    unit.committed()
     crash_point("command.committed")
     deps.bells.ring(unit.woken)
     return Outcome(ticket)

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from shared.runtime import metrics
 from shared.runtime.clock import monotonic
+from shared.runtime.loops import beat, forget
 
 PERIOD_SECONDS = 0.3
 STALE_SECONDS = 1.5
@@ -28,6 +29,7 @@ class Health:
 
     def stop(self) -> None:
         self._stop.set()
+        forget("gateway", "health")
 
     @property
     def database_up(self) -> bool:
@@ -42,3 +44,4 @@ class Health:
             except Exception:
                 self._failed = True
             metrics.DATABASE_UP.set(1 if self.database_up else 0)
+            beat("gateway", "health", PERIOD_SECONDS)

@@ -65,6 +65,7 @@ class Intake:
             unit, answers = self.open_on(connection, submissions)
             crash_point("intake.before_commit")
             connection.commit()
+        unit.committed()
         crash_point("intake.committed")
         self._deps.bells.ring(unit.woken)
         self._count(unit, submissions, answers)

@@ -11,11 +11,14 @@ import uvicorn
 from services.gateway.api.base import Context
 from services.gateway.app import build
 from services.gateway.commit import GroupCommit
+from services.gateway.forgetting import Forgetting
 from services.gateway.health import Health
 from services.gateway.intake import Intake
 from services.gateway.streams import IntakeQueues
 from shared.access.keys import KeyCache
 from shared.directory.store import DirectoryCache
+from shared.ledger.housekeeping import Housekeeping
+from shared.ledger.kinds import SERVICES
 from shared.ledger.process import Deps
 from shared.playbook.store import Playbooks
 from shared.runtime.broker import Bells
@@ -62,6 +65,10 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     context.health.start()
     queues = IntakeQueues(context.deps, context.intake)
     queues.start()
+    housekeeping = Housekeeping(context.deps.engine, ["gateway"], SERVICES)
+    housekeeping.start()
+    forgetting = Forgetting(context.deps.engine).loop
+    forgetting.start()
     server = uvicorn.Server(
         uvicorn.Config(
             build(context),
@@ -85,6 +92,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         server.should_exit = True
         thread.join(8)
         queues.stop()
+        forgetting.stop()
+        housekeeping.stop()
         context.commits.stop()
         context.health.stop()
         context.pool.shutdown(wait=False, cancel_futures=True)

@@ -25,6 +25,7 @@ from shared.contracts.strict import Unacceptable, convert, decode
 from shared.ledger.process import Deps
 from shared.runtime import clock, metrics
 from shared.runtime.ids import process_name
+from shared.runtime.loops import beat, forget
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class IntakeQueues:
             self._worker.stop(timeout=3_000)
         for thread in self._threads:
             thread.join(4)
+        forget("gateway", "intake")
 
     # ---- the stream ------------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class IntakeQueues:
                     entries = _abandoned(client, consumer)
                 entries = entries or _next(client, consumer)
                 metrics.REDIS_UP.set(1)
-                metrics.LOOP_HEARTBEAT.labels("gateway", "intake").set(clock.utc_now().timestamp())
+                beat("gateway", "intake", 1.0)
                 if entries:
                     self._take(client, entries)
             except redis.ResponseError as error:

@@ -12,7 +12,9 @@ def build(deps: Deps) -> Parts:
     """The service, ready to run: planning, and sending through the playbook's providers."""
     sender = ChannelSender(deps, deps.engine)
     sending = SendMessages(deps, sender, available=sender.available)
-    return Parts("notifier", handlers=(PlanMessages(deps), sending), background=(sender,), cap=300)
+    return Parts(
+        "notifier", handlers=(PlanMessages(deps), sending), loops=(sender.circuits,), background=(sender,), cap=300
+    )
 
 
 def build_silent(deps: Deps) -> Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -141,7 +142,7 @@ class _Batch:
             }
         )
         if state == "suppressed":
-            metrics.DELIVERIES.labels(one.channel, "none", "suppressed").inc()
+            self.unit.after_commit.append(metrics.DELIVERIES.labels(one.channel, "none", "suppressed").inc)
         return due_at
 
     def _turn(
@@ -232,6 +233,9 @@ class _Batch:
                     attempt=1, provider_id=row["provider_id"],
                 )  # fmt: skip
                 self.unit.append("delivery", number, 0, [New(sent)], correlation=f"ticket-{row['ticket_id']}")
-                metrics.DELIVERIES.labels(row["channel"], row["provider"], "sent").inc()
+                self.unit.after_commit.append(
+                    metrics.DELIVERIES.labels(row["channel"], row["provider"], "accepted").inc
+                )
+                self.unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row["channel"]).observe, 0.0))
             else:
                 self.unit.wake("notifier", "delivery", number, urgency)

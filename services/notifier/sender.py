@@ -26,11 +26,14 @@ from shared.playbook.messages import Provider, SecretRef
 from shared.runtime import chance
 from shared.runtime.clock import monotonic, utc_now
 from shared.runtime.crash import crash_point
+from shared.runtime.loops import Loop, beat, forget
 
 log = structlog.get_logger()
 
 RECORD_MOST = 500
 RECORD_WAIT_SECONDS = 0.002
+CIRCUITS_SECONDS = 5.0
+"""How often the state of every provider's circuit is shown, also while nothing is sent."""
 
 
 def secret(ref: SecretRef) -> str:
@@ -44,6 +47,13 @@ def secret(ref: SecretRef) -> str:
         return chance.file_text(str(ref.file))
     except OSError as error:
         raise ConfigError(f"{ref.file}: {error.strerror}") from error
+
+
+def show_breaker(provider: str, breaker: Breaker) -> None:
+    """The state of a provider's circuit, as a metric: 1 for the one it is in."""
+    now = breaker.state(monotonic())
+    for state in ("closed", "open", "half_open"):
+        metrics.BREAKER.labels(provider, state).set(now == state)
 
 
 class ChannelSender(Background):
@@ -61,6 +71,7 @@ class ChannelSender(Background):
         self._recorder = threading.Thread(target=self._record, name="recorder", daemon=True)
         self._stopping = False
         self._in_flight = 0
+        self.circuits = Loop("notifier", "circuits", CIRCUITS_SECONDS, self._circuits)
 
     def start(self) -> None:
         self._thread.start()
@@ -75,9 +86,14 @@ class ChannelSender(Background):
             self._stopping = True
             self._answered.notify_all()
         self._recorder.join(5)
+        forget("notifier", "recorder")
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2)
+
+    def _circuits(self) -> None:
+        for name, breaker in list(self._breakers.items()):
+            show_breaker(name, breaker)
 
     def available(self, provider: str) -> bool:
         """Whether a provider's circuit lets a call through."""
@@ -119,8 +135,7 @@ class ChannelSender(Background):
         breaker = self._breakers.setdefault(jobs[0].provider.name, Breaker())
         for outcome in outcomes:
             breaker.note(outcome.kind, monotonic())
-        for state in ("closed", "open", "half_open"):
-            metrics.BREAKER.labels(jobs[0].provider.name, state).set(breaker.state(monotonic()) == state)
+        show_breaker(jobs[0].provider.name, breaker)
         self._answer(list(zip(jobs, outcomes, strict=True)))
 
     def _driver(self, provider: Provider) -> tuple[Driver, asyncio.Semaphore]:
@@ -154,6 +169,7 @@ class ChannelSender(Background):
                 while not self._answers and not pending:
                     if self._stopping:
                         return
+                    beat("notifier", "recorder", 0.5)
                     self._answered.wait(0.5)
                 while self._answers and len(pending) < RECORD_MOST:
                     pending.append(self._answers.popleft())
@@ -166,6 +182,7 @@ class ChannelSender(Background):
                         return
                     self._answered.wait(0.5)
                 continue
+            beat("notifier", "recorder", 0.5)
             with self._answered:
                 self._in_flight -= len(pending)
                 self._answered.notify_all()

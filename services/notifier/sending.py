@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -92,7 +93,7 @@ class SendMessages:
         results: list[Result] = []
         for work in batch:
             row = rows[work.id]
-            done = self._over(work, row, unit.now)
+            done = self._over(unit, work, row)
             if done is not None:
                 results.append(done[0])
                 recorded.append(done[1])
@@ -100,7 +101,7 @@ class SendMessages:
             ticket = tickets.get(row.ticket_id or 0)
             job = self._job(unit, row, ticket, directory.person(row.recipient), linked)
             if isinstance(job, Outcome):
-                result, record = _judged(work, row, row.provider, job, unit.now, 0.5)
+                result, record = _judged(work, row, row.provider, job, unit, 0.5)
                 results.append(result)
                 recorded.append(record)
                 continue
@@ -120,15 +121,16 @@ class SendMessages:
         crash_point("delivery.claimed")
         self._sender.take(jobs)
 
-    def _over(self, work: Work, row: Row, now: datetime) -> tuple[Result, dict[str, Any]] | None:
+    def _over(self, unit: Unit, work: Work, row: Row) -> tuple[Result, dict[str, Any]] | None:
+        now = unit.now
         if row.state == "sending":
-            return _judged(work, row, row.provider, lost(row), now, 0.5)
+            return _judged(work, row, row.provider, lost(row), unit, 0.5)
         if row.valid_until is not None and now > row.valid_until:
             gone = e.DeliverySuppressed(
                 ticket=row.ticket_id, recipient=row.recipient, channel=row.channel, provider=row.provider,
                 attempt=len(row.attempts), detail="no longer of use",
             )  # fmt: skip
-            metrics.DELIVERIES.labels(row.channel, row.provider, "suppressed").inc()
+            unit.after_commit.append(metrics.DELIVERIES.labels(row.channel, row.provider, "suppressed").inc)
             return Result(work, (New(gone),)), _row(row, work.version + 1, "suppressed", "no longer of use", now)
         return None
 
@@ -212,20 +214,22 @@ def record(
                 log.warning("stale_outcome", message=row.id, epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind))
                 continue
             work = Work("delivery", row.id, row.urgency, row.version, row.version, 0, 0, unit.now, None)
-            result, kept = _judged(work, row, job.provider.name, outcome, unit.now, jitter())
+            result, kept = _judged(work, row, job.provider.name, outcome, unit, jitter())
             unit.settle("notifier", result)
             recorded.append(kept)
         if recorded:
             store.record(connection, recorded)
         unit.flush("notifier", "delivery")
         connection.commit()
+    unit.committed()
     crash_point("delivery.recorded")
     return unit.woken
 
 
 def _judged(
-    work: Work, row: Row, provider: str, outcome: Outcome, now: datetime, jitter: float
+    work: Work, row: Row, provider: str, outcome: Outcome, unit: Unit, jitter: float
 ) -> tuple[Result, dict[str, Any]]:
+    now = unit.now
     verdict = judge(row, outcome, now, jitter)
     number = len(row.attempts) + 1
     events: tuple[New, ...] = ()
@@ -243,7 +247,10 @@ def _judged(
         "detail": outcome.detail,
         "provider_id": outcome.provider_id,
     }
-    metrics.DELIVERIES.labels(row.channel, provider, str(outcome.kind)).inc()
+    unit.after_commit.append(metrics.DELIVERIES.labels(row.channel, provider, str(outcome.kind)).inc)
+    if outcome.kind is Kind.ACCEPTED:
+        took = (now - row.created_at).total_seconds()
+        unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row.channel).observe, took))
     kept = _row(row, work.version + len(events), verdict.state, verdict.reason, now) | {
         "failures": verdict.failures,
         "provider_id": outcome.provider_id,

@@ -55,6 +55,7 @@ class Row:
     provider_id: str | None
     valid_until: datetime | None
     attempts: list[dict[str, Any]]
+    created_at: datetime
 
 
 _PLAN = """
@@ -91,7 +92,7 @@ from notifier.notification where ticket_id = any(%(ids)s) and state = 'planned' 
 _REACHED = "select ticket_id, rule, recipient, state from notifier.message where ticket_id = any(%(ids)s)"
 _ROWS = """
 select id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address, locale, urgency,
-    on_unknown, state, epoch, failures, provider_id, valid_until, attempts
+    on_unknown, state, epoch, failures, provider_id, valid_until, attempts, created_at
 from notifier.message where id = any(%(ids)s) order by id {lock}
 """
 _SENDING = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from services.router import metrics, store
@@ -227,7 +228,8 @@ class _Book:
                 node=ticket.node,
             )
             case.append(data, now, reason)
-            metrics.ASSIGN_SECONDS.labels(ticket.lane).observe((now - ticket.opened_at).total_seconds())
+            waited = (now - ticket.opened_at).total_seconds()
+            self.unit.after_commit.append(partial(metrics.ASSIGN_SECONDS.labels(ticket.lane).observe, waited))
             untouched = case.rules.groups[outcome.group].untouched
             case.due_at = None if untouched is None else now + untouched
         self._open(case, outcome.group, outcome.agent, number, request.weight, offer=policy is not None, by_hand=False)

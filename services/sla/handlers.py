@@ -60,7 +60,8 @@ class KeepClocks:
         events = tuple(New(data, _reason(decision, data), at) for at, data in decision.events)
         for _, data in decision.events:
             if isinstance(data, e.SlaBreached):
-                metrics.BREACHES.labels(_family(data.metric), data.priority or "none").inc()
+                counter = metrics.BREACHES.labels(metrics.family(data.metric), data.priority or "none")
+                unit.after_commit.append(counter.inc)
         result = Result(work, events, decision.next_due_at)
         if decision.state is state and not decision.clocks:
             return result, None
@@ -85,8 +86,3 @@ def _reason(decision: Decision, data: e.Data) -> dict[str, object] | None:
             "why": decision.reason.value,
         }
     return {"why": decision.reason.value}
-
-
-def _family(metric: str) -> str:
-    """A closed label set: `node:x` and `ownership:y` count as their family."""
-    return metric.partition(":")[0]

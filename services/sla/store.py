@@ -30,6 +30,12 @@ from json_to_recordset(%(states)s) as x (ticket_id bigint, version integer, next
 on conflict (ticket_id) do update set version = excluded.version, next_due_at = excluded.next_due_at, state = excluded.state
 """
 
+_COUNT_LIVE = """
+select split_part(clock ->> 'metric', ':', 1) as family, coalesce(clock ->> 'state', 'running') as state, count(*) as clocks
+from sla.ticket t cross join lateral jsonb_array_elements(coalesce(t.state -> 'clocks', '[]')) as c (clock)
+where clock ->> 'stopped_at' is null group by 1, 2
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -71,3 +77,9 @@ def save(connection: Connection, tickets: Iterable[Saved]) -> None:
     connection.exec_driver_sql(
         _SAVE, {"states": _encoder.encode(states).decode(), "ended": _encoder.encode(ended).decode()}
     )
+
+
+def count_live(connection: Connection) -> dict[tuple[str, str], int]:
+    """Clocks that have not ended, by (family of the metric, state). Reads every ticket's clocks."""
+    connection.exec_driver_sql("set local enable_seqscan = on")
+    return {(row.family, row.state): row.clocks for row in connection.exec_driver_sql(_COUNT_LIVE)}

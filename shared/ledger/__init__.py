@@ -11,6 +11,7 @@ Who reads what:
     lane        one service's lane: claim, handle, save; failures split down to the culprit; quarantine; the journal of batches
     dispatch    the loop of every worker process: the next seconds of instants in memory, the sweep, the crash auditor
     business    business now, moving it (replay, demo, tests), and the next due instant
+    housekeeping  what a process shows of the agenda, its loops' heartbeats, the invariants each minute
     reader      reading the log by position without ever skipping an open transaction
     invariants  queries that must return no row
 

@@ -20,7 +20,7 @@ from shared.ledger.lane import Journal, Lane, audit_journal
 from shared.runtime import metrics
 from shared.runtime.broker import Bells
 from shared.runtime.clock import monotonic
-from shared.runtime.loops import Loop
+from shared.runtime.loops import Loop, beat, forget
 
 log = structlog.get_logger()
 
@@ -44,7 +44,8 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._lanes)), thread_name_prefix="lane")
         self._timer = threading.Thread(target=self._ring_when_due, name="dispatch", daemon=True)
-        service = self._lanes[0].handler.service if self._lanes else "none"
+        self._services = tuple(dict.fromkeys(lane.handler.service for lane in self._lanes)) or ("none",)
+        service = self._services[0]
         self._sweeper = Loop(service, "dispatch", SWEEP_SECONDS, self._sweep)
         self._auditor = Loop(service, "journal", AUDIT_SECONDS, self._audit)
         for lane in self._lanes:
@@ -65,6 +66,9 @@ class Dispatcher:
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._timer.is_alive():
             self._timer.join(timeout_seconds)
+        for service in self._services:
+            forget(service, "dispatch")
+        forget(self._services[0], "timer")
         if self._journal is not None:
             self._journal.close()
 
@@ -107,6 +111,7 @@ class Dispatcher:
     def _ring_when_due(self) -> None:
         by_name = {lane.name: lane for lane in self._lanes}
         while not self._stopping.is_set():
+            beat(self._services[0], "timer", SWEEP_SECONDS)
             with self._changed:
                 now = monotonic()
                 due = [name for name, at in self._next.items() if at <= now + TICK_SECONDS / 2]
@@ -128,6 +133,8 @@ class Dispatcher:
     def _sweep(self) -> float:
         self._look(self._lanes)
         metrics.DATABASE_UP.set(1)
+        for service in self._services:
+            beat(service, "dispatch", SWEEP_SECONDS)
         return SWEEP_SECONDS if self._bells.healthy else SWEEP_WITHOUT_REDIS_SECONDS
 
     def _look(self, lanes: Sequence[Lane]) -> None:
@@ -145,17 +152,13 @@ class Dispatcher:
             connection.rollback()
         at = monotonic()
         for row in rows:
-            late = 0.0
             if row.due_at is not None:
                 ahead = (row.due_at - row.now).total_seconds()
-                late = max(0.0, -ahead)
-                if late > 0:
+                if ahead < 0:
                     by_name[row.service, row.kind, row.lane].suspects = True
                 if ahead <= SWEEP_SECONDS * 3:
                     # a busy item is looked at again soon, not at once: whoever holds it may be about to finish it
                     self._expect((row.service, row.kind, row.lane), at + (ahead if ahead > 0 else TICK_SECONDS * 5))
-            if row.kind == "ticket":
-                metrics.AGENDA_OLDEST.labels(row.service, row.lane).set(late)
 
     def _audit(self) -> None:
         blamed = audit_journal(self._engine, self._journal.worker if self._journal is not None else 0)

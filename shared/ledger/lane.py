@@ -214,8 +214,7 @@ class Lane:
         crash_point("lane.saved")
         connection.commit()
         crash_point("lane.committed")
-        for call in unit.after_commit:
-            call()
+        unit.committed()
         for one in work:
             if one.due_at <= now and not one.events:  # a timer: nothing new had happened
                 metrics.TIMER_LATENESS.labels(service).observe((now - one.due_at).total_seconds())

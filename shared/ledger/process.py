@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from shared.ledger.dispatch import Dispatcher
+from shared.ledger.housekeeping import Housekeeping
 from shared.ledger.kinds import LANES
 from shared.ledger.lane import Handler, Journal, Lane
 from shared.runtime.broker import Bells, DoorbellBroker, queue_name
@@ -74,6 +75,7 @@ class WorkerProcess:
     _dispatcher: Dispatcher | None = None
     _worker: dramatiq.Worker | None = None
     _journal: Journal | None = None
+    _housekeeping: Housekeeping | None = None
     _built: list[Lane] = field(default_factory=list)
 
     def build(self) -> list[Lane]:
@@ -100,6 +102,9 @@ class WorkerProcess:
         self._dispatcher = Dispatcher(self.deps.engine, lanes, self.deps.bells, self._journal)
         self._dispatcher.start()
         self._listen()
+        services = [part.service for part in self.parts]
+        self._housekeeping = Housekeeping(self.deps.engine, services, services)
+        self._housekeeping.start()
         for part in self.parts:
             for loop in part.loops:
                 loop.start()
@@ -111,6 +116,8 @@ class WorkerProcess:
         if self._worker is not None:
             with suppress(Exception):
                 self._worker.stop(timeout=5_000)
+        if self._housekeeping is not None:
+            self._housekeeping.stop()
         for part in self.parts:
             for background in part.background:
                 background.stop()

@@ -210,6 +210,11 @@ class Unit:
             rows = self.connection.exec_driver_sql(sql.ROUSE, {"ids": ids, "service": service})
             self.woken.update((service, row.lane) for row in rows)
 
+    def committed(self) -> None:
+        """Whoever commits this unit says so: what waited for it (senders, counters) goes ahead."""
+        for call in self.after_commit:
+            call()
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def flush(self, service: str = "", kind: str = "ticket") -> None:

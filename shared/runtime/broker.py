@@ -127,6 +127,7 @@ class DoorbellConsumer(dramatiq.Consumer):
         except redis.RedisError as error:
             metrics.REDIS_UP.set(0)
             raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
+        metrics.REDIS_UP.set(1)
         if popped is None:
             return None
         try:

@@ -5,7 +5,7 @@ Base units, closed label sets. A service's own metrics are in its `metrics.py`.
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from shared.runtime.settings import Address
 
@@ -34,6 +34,6 @@ BUILD_INFO = Gauge("signalbox_build_info", "Always 1", ["version"])
 TICKETS = Counter("signalbox_tickets_total", "Tickets taken in, by source and outcome", ["source", "outcome"])
 
 
-def serve(address: Address) -> None:
-    """Show this process's metrics at `address` (path /metrics) from a daemon thread."""
-    start_http_server(address.port, addr=address.host)
+def serve(address: Address, registry: CollectorRegistry = REGISTRY) -> None:
+    """Show a registry's metrics at `address` (path /metrics) from a daemon thread."""
+    start_http_server(address.port, addr=address.host, registry=registry)

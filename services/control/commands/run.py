@@ -9,7 +9,7 @@ import threading
 
 import structlog
 
-from services.control import platform
+from services.control import exposition, platform
 from services.control.cli import Failure
 from shared.ledger.process import WorkerProcess
 from shared.runtime import logging, metrics
@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def serve(settings: Settings, services: list[str], stop: threading.Event) -> None:
-    """Run services until `stop` is set, then drain. One metrics port a service (the same registry for those together)."""
+    """Run services until `stop` is set, then drain. One metrics port a service; each shows its own metrics (see `exposition`)."""
     sys.setswitchinterval(0.001)  # an urgent lane must not wait five milliseconds for a normal one's bytecode
     metrics.BUILD_INFO.labels(VERSION).set(1)
     for service in services:
         host, port = platform.Ports(settings).of(service)
         try:
-            metrics.serve(Address(host, port))
+            metrics.serve(Address(host, port), exposition.of(service, services))
         except OSError as error:
             raise Failure(f"the metrics port {host}:{port} of {service} cannot be opened: {error}") from error
     workers = [name for name in services if name != "gateway"]

@@ -1,0 +1,31 @@
+"""House-keeping of the SLA service: how many clocks live, by metric and state, as `signalbox_sla_clocks`."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from services.sla import metrics, store
+from shared.runtime.clock import monotonic
+from shared.runtime.loops import Loop
+
+PERIOD_SECONDS = 15.0
+SHARE = 20
+"""Counting reads every ticket's clocks; it is not done again for `SHARE` times as long as it took."""
+
+
+class ClockCount:
+    """Counts live clocks; every process of the service shows the same numbers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.loop = Loop("sla", "clocks", PERIOD_SECONDS, self.count)
+
+    def count(self) -> float:
+        """Count once; returns how long to wait before the next time, in seconds."""
+        started = monotonic()
+        with self._engine.connect() as connection:
+            found = store.count_live(connection)
+        for family in metrics.FAMILIES:
+            for state in metrics.LIVE:
+                metrics.CLOCKS.labels(family, state).set(found.get((family, state), 0))
+        return max(PERIOD_SECONDS, SHARE * (monotonic() - started))

@@ -1,0 +1,213 @@
+"""House-keeping of a process: what it shows of the agenda, the heartbeats of its loops, and the invariants.
+
+Three loops, started by every worker process and by the gateway:
+
+    agenda      each 5 s: lag, depth and quarantine of the process's services (the gateway shows all, also those that are down)
+    heartbeats  each 10 s: when each loop of this process last came round, into `ledger.heartbeat`, for `signalbox doctor`
+    invariants  each minute, in one process at a time (a session's advisory lock): every invariant's query, counted
+
+What a reading costs decides how often it is taken: none takes more than a twentieth of the time, so that on a database where an
+invariant reads ten million events for ten seconds it does so every few minutes, and the cheap ones still each minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from shared.ledger.invariants import INVARIANTS, LIMIT, violations
+from shared.ledger.kinds import KINDS, LANES
+from shared.ledger.unit import dumps
+from shared.runtime import metrics
+from shared.runtime.clock import monotonic
+from shared.runtime.loops import Loop, beats
+
+log = structlog.get_logger()
+
+AGENDA_SECONDS = 5.0
+ARMED_SECONDS = 60.0
+HEARTBEAT_SECONDS = 10.0
+INVARIANTS_SECONDS = 55.0
+"""A little under a minute, so that what breaks is seen within one."""
+SHARE = 20
+"""A reading that took t seconds is not taken again for `SHARE` x t seconds."""
+COUNT_MOST = 100_000
+"""Due items are counted up to here in each lane; beyond it their age says enough."""
+INVARIANTS_LOCK = 0x5167_0001
+
+AGENDA = """
+select s.service, l.lane, greatest(0, extract(epoch from ledger.now() - min(k.due_at)))::double precision as age,
+    sum(k.due)::bigint as due
+from unnest(%(services)s::text[]) as s (service) cross join unnest(%(lanes)s::text[]) as l (lane)
+cross join lateral (
+    select (select min(a.due_at) from ledger.agenda a where a.service = s.service and a.kind = kind and a.lane = l.lane
+            and a.due_at is not null and a.quarantined_at is null) as due_at,
+        (select count(*) from (select from ledger.agenda a where a.service = s.service and a.kind = kind and a.lane = l.lane
+            and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null limit %(most)s) d) as due
+    from unnest(%(kinds)s::text[]) as kind
+) k group by 1, 2
+"""
+ARMED = """
+select service, lane, count(*) as armed from ledger.agenda
+where service = any(%(services)s) and due_at > ledger.now() and due_at is not null and quarantined_at is null group by 1, 2
+"""
+QUARANTINE = """
+select s.service, (select count(*) from ledger.agenda a where a.service = s.service and a.quarantined_at is not null) as items
+from unnest(%(services)s::text[]) as s (service)
+"""
+BEAT = """
+insert into ledger.heartbeat (worker, service, loop, period_seconds, beat_at)
+select %(worker)s, service, loop, period_seconds, clock_timestamp() - make_interval(secs => age_seconds)
+from json_to_recordset(%(rows)s) as x (service text, loop text, period_seconds double precision, age_seconds double precision)
+on conflict (worker, service, loop) do update set beat_at = excluded.beat_at, period_seconds = excluded.period_seconds
+"""
+FORGET = "delete from ledger.heartbeat where worker = %(worker)s or beat_at < clock_timestamp() - interval '1 hour'"
+WIDE = """
+set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_bitmapscan = on;
+set local enable_material = on; set local statement_timeout = '300s'
+"""
+"""Undoes the planner settings of workers' connections for a query that reads whole tables."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """When an expensive reading may be taken again."""
+
+    period_seconds: float
+    _not_before: float = 0.0
+
+    def due(self, now: float) -> bool:
+        return now >= self._not_before
+
+    def took(self, started: float, ended: float) -> None:
+        """Note a reading's start and end (monotonic seconds)."""
+        self._not_before = started + max(self.period_seconds, SHARE * (ended - started))
+
+
+@dataclass(slots=True)
+class Housekeeping:
+    """The house-keeping loops of one process, which runs `services`; `sampled` are those whose agenda it shows."""
+
+    engine: Engine
+    services: Sequence[str]
+    sampled: Sequence[str]
+    _worker: int = 0
+    _loops: list[Loop] = field(default_factory=list)
+    _armed: Pace = field(default_factory=lambda: Pace(ARMED_SECONDS))
+    _paces: dict[str, Pace] = field(default_factory=dict)
+    _leading: Connection | None = None
+
+    def __post_init__(self) -> None:
+        name = self.services[0]
+        self._loops = [
+            Loop(name, "agenda", AGENDA_SECONDS, self.sample),
+            Loop(name, "heartbeats", HEARTBEAT_SECONDS, self.write_heartbeats),
+            Loop(name, "invariants", INVARIANTS_SECONDS, self.check_invariants),
+        ]
+
+    def start(self) -> None:
+        for loop in self._loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """End; this process's heartbeats are taken back, because it stops in good order."""
+        for loop in self._loops:
+            loop.stop()
+        self._abdicate()
+        with suppress(DBAPIError), self.engine.begin() as connection:
+            connection.exec_driver_sql(FORGET, {"worker": self._worker})
+
+    # ---- rounds --------------------------------------------------------------------------------------------------------
+
+    def sample(self) -> None:
+        """Show lag, depth and quarantine as they are now."""
+        services = {"services": list(self.sampled)}
+        with self.engine.connect() as connection:
+            agenda = connection.exec_driver_sql(
+                AGENDA, services | {"lanes": list(LANES), "kinds": list(KINDS), "most": COUNT_MOST}
+            ).all()
+            quarantine = connection.exec_driver_sql(QUARANTINE, services).all()
+            if self._armed.due(started := monotonic()):
+                self._show_armed(connection)
+                self._armed.took(started, monotonic())
+        for row in agenda:
+            metrics.AGENDA_OLDEST.labels(row.service, row.lane).set(row.age or 0.0)
+            metrics.AGENDA_DEPTH.labels(row.service, row.lane, "due").set(row.due)
+        for row in quarantine:
+            metrics.QUARANTINE.labels(row.service).set(row.items)
+
+    def _show_armed(self, connection: Connection) -> None:
+        found = {
+            (row.service, row.lane): row.armed
+            for row in connection.exec_driver_sql(ARMED, {"services": list(self.sampled)})
+        }
+        for service in self.sampled:
+            for lane in LANES:
+                metrics.AGENDA_DEPTH.labels(service, lane, "armed").set(found.get((service, lane), 0))
+
+    def write_heartbeats(self) -> None:
+        """Write when each loop of this process last came round; rows of processes that died an hour ago go."""
+        rows = [
+            {
+                "service": one.service,
+                "loop": one.loop,
+                "period_seconds": one.period_seconds,
+                "age_seconds": one.age_seconds,
+            }
+            for one in beats()
+        ]
+        with self.engine.begin() as connection:
+            if not self._worker:
+                self._worker = connection.exec_driver_sql("select nextval('ledger.worker_seq')").scalar_one()
+            connection.exec_driver_sql(FORGET, {"worker": self._worker})
+            connection.exec_driver_sql(BEAT, {"worker": self._worker, "rows": dumps(rows)})
+
+    def check_invariants(self) -> None:
+        """Run what is due of the invariants, if this is the process whose turn it is."""
+        try:
+            if not self._lead():
+                return
+        except DBAPIError:
+            self._abdicate()
+            raise
+        for invariant in INVARIANTS:
+            pace = self._paces.setdefault(invariant.name, Pace(0.0))
+            started = monotonic()
+            if not pace.due(started):
+                continue
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql(WIDE)
+                rows = violations(connection, invariant)
+            pace.took(started, monotonic())
+            metrics.INVARIANT_VIOLATIONS.labels(invariant.name).set(len(rows))
+            if rows:
+                log.error("invariant_broken", invariant=invariant.name, at_least=len(rows), most=LIMIT, first=rows[0])
+
+    # ---- whose turn it is ------------------------------------------------------------------------------------------------
+
+    def _lead(self) -> bool:
+        """Whether this process holds the lock; it keeps it, and one connection, until it stops or loses that."""
+        if self._leading is not None:
+            self._leading.exec_driver_sql("select 1")
+            return True
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if connection.exec_driver_sql("select pg_try_advisory_lock(%s)", (INVARIANTS_LOCK,)).scalar_one():
+            self._leading = connection
+            return True
+        connection.close()
+        return False
+
+    def _abdicate(self) -> None:
+        if self._leading is None:
+            return
+        with suppress(DBAPIError):
+            self._leading.invalidate()
+            self._leading.close()
+        self._leading = None
+        self._paces.clear()
+        metrics.INVARIANT_VIOLATIONS.clear()

@@ -1,0 +1,179 @@
+"""A whole system in real time: the five services as `signalbox run` starts them, each in a process of its own, over given servers.
+
+Their standard error is kept line by line, for tests that read the logs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.control import platform
+from services.control.commands.up import prepare
+from shared.runtime.settings import Settings
+
+T = TypeVar("T")
+ADMIN_KEY = "sb_test_key_of_the_running_system"
+SHIPPED = Path(__file__).resolve().parents[2] / "playbooks"
+QUICK = """
+sla:
+  - name: quick
+    targets: {first_response: 1s, resolution: 2h}
+"""
+
+
+def eventually(look: Callable[[], T | None], seconds: float = 20.0, every: float = 0.05) -> T:
+    """The first true value that `look` returns; fails with its last value when none comes in time."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {seconds} s; last seen: {found!r}"
+        time.sleep(every)
+    return found
+
+
+def quick_playbook(folder: Path, mail_port: int) -> Path:
+    """The shipped `selected` with a first response promised within a second, and mail in place of SMS."""
+    folder.mkdir()
+    for path in (SHIPPED / "selected").glob("*.yaml"):
+        text = path.read_text()
+        text = text.replace("{channel: sms", "{channel: mail").replace(":18025", f":{mail_port}")
+        text = re.sub(r"\nsla:\n.*?(?=\nchains:)", QUICK, text, flags=re.DOTALL)
+        (folder / path.name).write_text(text)
+    return folder
+
+
+def free_base(count: int) -> int:
+    """A port from which on `count` ports are free."""
+    for base in range(21_000 + os.getpid() % 9_000, 60_000, count):
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for offset, one in enumerate(sockets):
+                one.bind(("127.0.0.1", base + offset))
+            return base
+        except OSError:
+            continue
+        finally:
+            for one in sockets:
+                one.close()
+    raise RuntimeError("no free ports")
+
+
+@dataclass(slots=True)
+class RunningSystem:
+    """Processes by the services that each of them runs."""
+
+    settings: Settings
+    log: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(timeout=5, retries=False))
+
+    def start(self, *services: str, env: dict[str, str] | None = None) -> None:
+        """One process that runs these services."""
+        environment = dict(
+            os.environ,
+            SIGNALBOX_DATABASE_URL=str(self.settings.database_url),
+            SIGNALBOX_REDIS_URL=str(self.settings.redis_url),
+            SIGNALBOX_HTTP=str(self.settings.http),
+            SIGNALBOX_METRICS=str(self.settings.metrics),
+            SIGNALBOX_HOME=str(self.settings.home),
+            SIGNALBOX_ADMIN_KEY=ADMIN_KEY,
+            **(env or {}),
+        )
+        with self.log.open("ab") as log:
+            self.processes["+".join(services)] = subprocess.Popen(
+                [sys.executable, "-m", "services.control.cli", "run", *services],
+                env=environment, stdin=subprocess.DEVNULL, stderr=log,
+            )  # fmt: skip
+
+    def ready(self) -> None:
+        """Wait until the gateway answers and every process shows its metrics."""
+        eventually(lambda: self._status("/readyz") == 200)
+        for service in (name for joined in self.processes for name in joined.split("+")):
+            eventually(lambda service=service: self.scrape(service))
+
+    def stop(self, *names: str) -> None:
+        """Stop processes in good order (all by default)."""
+        for name in names or tuple(self.processes):
+            self.processes[name].send_signal(signal.SIGTERM)
+        for name in names or tuple(self.processes):
+            process = self.processes.pop(name)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """An HTTP call with the administrator's key; its decoded answer."""
+        answer = self.http.request(
+            method,
+            f"http://{self.settings.http}{path}",
+            body=None if body is None else orjson.dumps(body),
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"} | headers,
+        )
+        return orjson.loads(answer.data)
+
+    def scrape(self, service: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+        """What a service's metrics port shows: samples by name; empty while it does not answer."""
+        host, port = platform.Ports(self.settings).of(service)
+        try:
+            text = self.http.request("GET", f"http://{host}:{port}/metrics").data.decode()
+        except urllib3.exceptions.HTTPError:
+            return {}
+        found: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for metric in text_string_to_metric_families(text):
+            for sample in metric.samples:
+                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+        return found
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every log line so far, decoded; fails on a line that is no JSON object."""
+        return [orjson.loads(line) for line in self.log.read_bytes().splitlines()]
+
+    def _status(self, path: str) -> int:
+        try:
+            return self.http.request("GET", f"http://{self.settings.http}{path}").status
+        except urllib3.exceptions.HTTPError:
+            return 0
+
+
+@contextmanager
+def running(
+    database_url: str, redis_url: str, folder: Path, playbook: Path | str, processes: Sequence[Sequence[str]] = ()
+) -> Iterator[RunningSystem]:
+    """A prepared system whose processes are up; by default one for each service."""
+    base = free_base(6)
+    settings = Settings.from_environment(
+        {
+            "SIGNALBOX_DATABASE_URL": database_url,
+            "SIGNALBOX_REDIS_URL": redis_url,
+            "SIGNALBOX_HTTP": f"127.0.0.1:{base + 5}",
+            "SIGNALBOX_METRICS": f"127.0.0.1:{base}",
+            "SIGNALBOX_HOME": str(folder / "home"),
+            "SIGNALBOX_PLAYBOOK": str(playbook),
+            "SIGNALBOX_ADMIN_KEY": ADMIN_KEY,
+        }
+    )
+    prepare(settings)
+    system = RunningSystem(settings, folder / "services.log")
+    try:
+        for services in processes or [(name,) for name in platform.RUN_ORDER]:
+            system.start(*services)
+        system.ready()
+        yield system
+    finally:
+        system.stop()
