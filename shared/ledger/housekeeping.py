@@ -45,11 +45,11 @@ select s.service, l.lane, greatest(0, extract(epoch from ledger.now() - min(k.du
     sum(k.due)::bigint as due
 from unnest(%(services)s::text[]) as s (service) cross join unnest(%(lanes)s::text[]) as l (lane)
 cross join lateral (
-    select (select min(a.due_at) from ledger.agenda a where a.service = s.service and a.kind = kind and a.lane = l.lane
+    select (select min(a.due_at) from ledger.agenda a where a.service = s.service and a.kind = of.kind and a.lane = l.lane
             and a.due_at is not null and a.quarantined_at is null) as due_at,
-        (select count(*) from (select from ledger.agenda a where a.service = s.service and a.kind = kind and a.lane = l.lane
+        (select count(*) from (select from ledger.agenda a where a.service = s.service and a.kind = of.kind and a.lane = l.lane
             and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null limit %(most)s) d) as due
-    from unnest(%(kinds)s::text[]) as kind
+    from unnest(%(kinds)s::text[]) as of (kind)
 ) k group by 1, 2
 """
 ARMED = """
