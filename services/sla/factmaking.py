@@ -1,31 +1,101 @@
-"""From the ledger's events to the facts that clocks understand. Pure."""
+"""From the ledger's events to the facts that clocks understand. Pure, and a function of the log alone.
+
+An event is read against the ticket as it was when the event happened, never as it is now: a batch that holds `resumed` and,
+later, `transferred` gives the same facts as the two one by one. What the ticket was at the end of the events seen before is the
+`Desk` that is kept with the clocks; `shared.ticket.state.evolve` takes it from there, so a clock counts by the ticket's own status.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from services.sla.domain import facts as f
+from services.sla.domain.ticket import Desk
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
-from shared.ticket.state import Ticket
-
-
-def facts_of(events: Iterable[Recorded], ticket: Ticket) -> list[f.Fact]:
-    """Facts in the order of the log. `ticket` is the projection now; it tells the status that a resumed ticket goes back to."""
-    facts: list[f.Fact] = []
-    for event in events:
-        make = _MAKERS.get(event.type)
-        if make is not None:
-            facts += make(event.data, event.happened_at, event, ticket)
-    return facts
-
+from shared.ticket import state as tickets
+from shared.ticket.state import Node, Ticket
 
 Made = list[f.Fact]
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _opened(d: e.TicketOpened, at: datetime, event: Recorded, _: Ticket) -> Made:
+def facts_of(events: Iterable[Recorded], desk: Desk | None) -> tuple[Made, Desk | None]:
+    """Facts in the order of the log, and where the ticket is after them. `desk` None: the events begin with `ticket.opened`."""
+    ticket = None if desk is None else _on(desk)
+    facts: Made = []
+    for event in events:
+        if ticket is None:
+            if not isinstance(event.data, e.TicketOpened):
+                raise ValueError(f"ticket {event.id}: the log begins with {event.type}")
+            ticket = tickets.opened(event.id, event.data, event.happened_at, event.playbook)
+            facts.append(_opened(event.data, event))
+            continue
+        before, ticket = ticket, tickets.evolve(ticket, event.data, event.happened_at, event.version)
+        make = _MAKERS.get(event.type)
+        if make is not None:
+            facts += make(event.data, event.happened_at)
+        facts += _moves(before, ticket, event.happened_at)
+    return facts, None if ticket is None else desk_of(ticket)
+
+
+def desk_of(ticket: Ticket) -> Desk:
+    """What is kept of a ticket between two batches."""
+    return Desk(
+        ticket.status,
+        ticket.pause_reason,
+        ticket.group,
+        ticket.assignee,
+        ticket.accepted,
+        ticket.node,
+        tuple((node.name, node.visit) for node in ticket.nodes),
+    )
+
+
+def _on(desk: Desk) -> Ticket:
+    """As much of a ticket as its next events are read against."""
+    return Ticket(
+        id=0,
+        version=0,
+        status=desk.status,
+        opened_at=_NEVER,
+        updated_at=_NEVER,
+        source="",
+        subject="",
+        lane="",
+        pause_reason=desk.pause_reason,
+        group=desk.group,
+        assignee=desk.assignee,
+        accepted=desk.accepted,
+        node=desk.node,
+        nodes=tuple(Node(name, visit, _NEVER) for name, visit in desk.nodes),
+    )
+
+
+def _moves(before: Ticket, after: Ticket, at: datetime) -> Made:
+    """What an event changed of status, group and person on the main path."""
+    made: Made = []
+    status = _status(after)
+    if status != "merged" and status != _status(before):
+        made.append(f.StatusChanged(at, status))
+    if after.group != before.group:
+        made.append(f.GroupChanged(at, after.group))
+    if after.assignee != before.assignee or (after.group != before.group and after.assignee is not None):
+        made.append(f.PersonChanged(at, after.assignee))
+    return made
+
+
+def _status(ticket: Ticket) -> str:
+    """The status as policies name it: a pause with its reason after a colon."""
+    return f"pending:{ticket.pause_reason}" if ticket.status == "pending" and ticket.pause_reason else ticket.status
+
+
+# ---- what an event says beyond status, group and person ---------------------------------------------------------------------
+
+
+def _opened(d: e.TicketOpened, event: Recorded) -> f.Fact:
     attributes: dict[str, Any] = {
         "source": d.source,
         "subject": d.subject,
@@ -41,14 +111,16 @@ def _opened(d: e.TicketOpened, at: datetime, event: Recorded, _: Ticket) -> Made
     if d.kind is not None:
         attributes["kind"] = d.kind
     by_customer = not d.requester.automated
-    return [f.Created(at, attributes=attributes, ready=False, by_customer=by_customer, version=event.playbook)]
+    return f.Created(
+        event.happened_at, attributes=attributes, ready=False, by_customer=by_customer, version=event.playbook
+    )
 
 
 def _fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {f"fields.{name}": value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
 
 
-def _classified(d: e.TicketClassified, at: datetime, *_: Any) -> Made:
+def _classified(d: e.TicketClassified, at: datetime) -> Made:
     attributes = {
         "priority": d.priority,
         "group": d.group,
@@ -56,78 +128,28 @@ def _classified(d: e.TicketClassified, at: datetime, *_: Any) -> Made:
         **{f"labels.{name}": label.value for name, label in d.labels.items()},
         **_fields(d.fields),
     }
-    return [f.Described(at, attributes), f.GroupChanged(at, d.group)]
+    return [f.Described(at, attributes)]
 
 
-def _set(d: e.TicketSet, at: datetime, *_: Any) -> Made:
+def _set(d: e.TicketSet, at: datetime) -> Made:
     attributes = {**{f"labels.{name}": value for name, value in d.labels.items()}, **_fields(d.fields)}
     if d.priority is not None:
         attributes["priority"] = d.priority
     return [f.Described(at, attributes)] if attributes else []
 
 
-def _assigned(d: e.TicketAssigned, at: datetime, _event: Recorded, ticket: Ticket) -> Made:
-    if d.node != ticket.node:
-        return []
-    status: Made = [] if ticket.status == "pending" else [f.StatusChanged(at, "assigned")]
-    return [*status, f.GroupChanged(at, d.group), f.PersonChanged(at, d.agent)]
-
-
-def _accepted(d: e.TicketAccepted, at: datetime, *_: Any) -> Made:
-    return [f.Accepted(at, d.agent), f.StatusChanged(at, "in_progress")]
-
-
-def _unassigned(d: Any, at: datetime, *_: Any) -> Made:
-    group = getattr(d, "group", None)
-    return [f.PersonChanged(at, None), *([f.GroupChanged(at, group)] if group else [])]
-
-
-def _replied(d: e.TicketReplied, at: datetime, *_: Any) -> Made:
+def _replied(d: e.TicketReplied, at: datetime) -> Made:
     if d.author == "agent":
         return [f.Replied(at, automated=d.automated)]
     return [f.CustomerReplied(at, automated=d.automated)]
 
 
-def _paused(d: e.TicketPaused, at: datetime, *_: Any) -> Made:
-    return [f.StatusChanged(at, f"pending:{d.reason}" if d.reason else "pending")]
-
-
-def _resumed(_d: Any, at: datetime, _event: Recorded, ticket: Ticket) -> Made:
-    return [f.StatusChanged(at, "in_progress" if ticket.accepted else "assigned" if ticket.assignee else "new")]
-
-
-def _status(status: str) -> Callable[..., Made]:
-    return lambda _d, at, *_: [f.StatusChanged(at, status)]
-
-
-def _merged(_d: Any, at: datetime, *_: Any) -> Made:
-    return [f.Merged(at)]
-
-
-def _entered(d: e.NodeEntered, at: datetime, *_: Any) -> Made:
-    return [f.NodeEntered(at, d.node, d.visit)]
-
-
-def _completed(d: e.NodeCompleted, at: datetime, *_: Any) -> Made:
-    return [f.NodeCompleted(at, d.node, d.visit, d.cancelled)]
-
-
-_MAKERS: dict[str, Callable[..., Made]] = {
-    "ticket.opened": _opened,
+_MAKERS: dict[str, Callable[[Any, datetime], Made]] = {
     "ticket.classified": _classified,
     "ticket.set": _set,
-    "ticket.assigned": _assigned,
-    "ticket.accepted": _accepted,
-    "ticket.queued": _unassigned,
-    "ticket.declined": _unassigned,
-    "ticket.transferred": _unassigned,
+    "ticket.accepted": lambda d, at: [f.Accepted(at, d.agent)],
     "ticket.replied": _replied,
-    "ticket.paused": _paused,
-    "ticket.resumed": _resumed,
-    "ticket.resolved": _status("resolved"),
-    "ticket.reopened": _status("new"),
-    "ticket.closed": _status("closed"),
-    "ticket.merged": _merged,
-    "node.entered": _entered,
-    "node.completed": _completed,
+    "ticket.merged": lambda _, at: [f.Merged(at)],
+    "node.entered": lambda d, at: [f.NodeEntered(at, d.node, d.visit)],
+    "node.completed": lambda d, at: [f.NodeCompleted(at, d.node, d.visit, d.cancelled)],
 }

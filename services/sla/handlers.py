@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from services.sla import metrics, store
 from services.sla.domain.compiling import compile_rules
 from services.sla.domain.decide import Decision, decide
@@ -53,8 +55,8 @@ class KeepClocks:
     def _one(
         self, unit: Unit, work: Work, state: SlaState | None, library: Library
     ) -> tuple[Result, store.Saved | None]:
-        facts = facts_of(work.events, work.ticket)
-        if state is None and not facts:
+        facts, desk = facts_of(work.events, None if state is None else state.desk)
+        if desk is None:
             return Result(work), None
         decision = decide(state, facts, unit.now, library)
         events = tuple(New(data, _reason(decision, data), at) for at, data in decision.events)
@@ -63,11 +65,12 @@ class KeepClocks:
                 counter = metrics.BREACHES.labels(metrics.family(data.metric), data.priority or "none")
                 unit.after_commit.append(counter.inc)
         result = Result(work, events, decision.next_due_at)
-        if decision.state is state and not decision.clocks:
+        kept = decision.state if decision.state.desk == desk else replace(decision.state, desk=desk)
+        if kept is state:
             return result, None
         ended = tuple(clock for clock in decision.clocks if clock.stopped_at is not None)
         version = work.version + len(events)
-        return result, store.Saved(work.id, version, decision.next_due_at, decision.state, ended)
+        return result, store.Saved(work.id, version, decision.next_due_at, kept, ended)
 
     def _library(self, unit: Unit, batch: Sequence[Work], states: dict[int, SlaState]) -> Library:
         numbers = {unit.playbook, *(work.ticket.playbook for work in batch)}

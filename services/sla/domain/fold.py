@@ -30,9 +30,9 @@ class Fold:
     """See the module. `changed` holds every clock touched since the start, ended cycles included, in order of first touch."""
 
     __slots__ = (
-        "_moved", "_started", "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "events", "group",
-        "group_since", "library", "merged", "nodes", "now", "opening", "phases", "policy", "priority", "ready", "replied_at",
-        "status", "version", "waiting_since",
+        "_moved", "_started", "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "desk", "events",
+        "group", "group_since", "library", "merged", "nodes", "now", "opening", "phases", "policy", "priority", "ready",
+        "replied_at", "status", "version", "waiting_since",
     )  # fmt: skip
 
     def __init__(self, state: SlaState, library: Library, now: datetime) -> None:
@@ -44,7 +44,7 @@ class Fold:
         self.opening, self.answered = state.opening, state.answered
         self.waiting_since, self.replied_at = state.waiting_since, state.replied_at
         self.group, self.group_since, self.nodes = state.group, state.group_since, state.nodes
-        self.merged = state.merged
+        self.merged, self.desk = state.merged, state.desk
         self.clocks: dict[str, Clock] = {clock.metric: clock for clock in state.clocks}
         self.changed: dict[tuple[str, int], Clock] = {}
         self.events: list[tuple[datetime, e.Data]] = []
@@ -59,7 +59,7 @@ class Fold:
             attributes=self.attributes, ready=self.ready, policy=None if self.policy is None else self.policy.name,
             priority=self.priority, opening=self.opening, answered=self.answered, waiting_since=self.waiting_since,
             replied_at=self.replied_at, group=self.group, group_since=self.group_since, nodes=self.nodes, merged=self.merged,
-            clocks=tuple(self.clocks.values()),
+            clocks=tuple(self.clocks.values()), desk=self.desk,
         )  # fmt: skip
 
     # ---- clocks -------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,28 @@ class OpenNode(msgspec.Struct, frozen=True, array_like=True):
     visit: int
 
 
+class Desk(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """Where the ticket was at the end of the events seen: what the next events are read against.
+
+    `nodes`: name and visit of each open one. A `group`, `assignee` and `node` are those of the main path.
+    """
+
+    status: str = "new"
+    pause_reason: str | None = None
+    group: str | None = None
+    assignee: str | None = None
+    accepted: bool = False
+    node: str = "main"
+    nodes: tuple[tuple[str, int], ...] = ()
+
+
 class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One ticket as its clocks see it: a digest of its facts, and the latest cycle of each metric.
 
     `at`: the instant of the last fact taken. `version`: the playbook version the ticket is pinned to. `opening`: the customer's
     opening message is unanswered. `answered`: the first response was given. `waiting_since`: the oldest unanswered customer
     message after the opening. `policy` None: none matches, or (`ready` False) none was chosen yet.
+    `desk` is the reader's place in the log, kept here so that it is saved with the clocks.
     """
 
     version: int
@@ -44,6 +60,7 @@ class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     nodes: dict[str, OpenNode] = {}
     merged: bool = False
     clocks: tuple[Clock, ...] = ()
+    desk: Desk = Desk()
 
 
 def versions_of(state: SlaState) -> set[int]:
