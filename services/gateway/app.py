@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from services.gateway import queries
 from services.gateway.api import documents, oneclick, operations, tickets
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
+from shared.contracts.intake import TicketIn
+from shared.ticket.commands import AnyCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +29,35 @@ class Endpoint:
     handler: Handler
     public: bool = False
     internal: bool = False
+    body: Any = None
+    """What it decodes its body as, for the OpenAPI document."""
+    query: tuple[str, ...] = ()
+    """Query parameters it knows."""
+    takes: str = "application/json"
+    gives: str = "application/json"
 
+
+PAGE = ("limit", "cursor")
+NDJSON = "application/x-ndjson"
 
 CALLS: tuple[Endpoint, ...] = (
-    Endpoint("POST", "/v1/tickets", tickets.create),
-    Endpoint("POST", "/v1/tickets/batch", tickets.create_batch),
-    Endpoint("GET", "/v1/tickets", tickets.listing),
+    Endpoint("POST", "/v1/tickets", tickets.create, body=TicketIn),
+    Endpoint("POST", "/v1/tickets/batch", tickets.create_batch, body=str, takes=NDJSON, gives=NDJSON),
+    Endpoint("GET", "/v1/tickets", tickets.listing, query=(*queries.FILTERS, *PAGE)),
     Endpoint("GET", "/v1/tickets/{id}", tickets.read),
     Endpoint("GET", "/v1/tickets/{id}/timeline", tickets.timeline),
     Endpoint("GET", "/v1/tickets/{id}/explain", tickets.explain),
-    Endpoint("POST", "/v1/tickets/{id}/actions", tickets.action),
+    Endpoint("POST", "/v1/tickets/{id}/actions", tickets.action, body=AnyCommand),
     Endpoint("GET", "/v1/agents", operations.agents),
-    Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent),
-    Endpoint("GET", "/v1/deliveries", operations.deliveries),
-    Endpoint("GET", "/v1/quarantine", operations.quarantine),
+    Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),
+    Endpoint("GET", "/v1/deliveries", operations.deliveries, query=("ticket", "recipient", "state", *PAGE)),
+    Endpoint("GET", "/v1/quarantine", operations.quarantine, query=PAGE),
     Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
-    Endpoint("GET", "/a/{token}", oneclick.show, public=True),
-    Endpoint("POST", "/a/{token}", oneclick.press, public=True),
+    Endpoint("GET", "/a/{token}", oneclick.show, public=True, gives="text/html"),
+    Endpoint("POST", "/a/{token}", oneclick.press, public=True, gives="text/html"),
     Endpoint("GET", "/healthz", operations.healthz, public=True),
     Endpoint("GET", "/readyz", operations.readyz, public=True),
-    Endpoint("GET", "/metrics", operations.metrics, public=True),
+    Endpoint("GET", "/metrics", operations.metrics, public=True, gives="text/plain"),
     Endpoint("POST", "/internal/advance", operations.advance, internal=True),
     Endpoint("GET", "/internal/idle", operations.idle, internal=True),
 )

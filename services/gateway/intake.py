@@ -78,10 +78,13 @@ class Intake:
         answers: list[Answer | None] = [self._check(one, unit, playbook) for one in submissions]
         self._repeated_keys(connection, submissions, answers)
         self._repeats(unit, submissions, answers)
-        todo = [index for index, answer in enumerate(answers) if answer is None]
+        twice = _same_keys(submissions, answers)
+        todo = [index for index, answer in enumerate(answers) if answer is None and index not in twice]
         openings = [self._opening(submissions[index], unit, playbook) for index in todo]
         for index, opened in zip(todo, open_tickets(unit, openings, self._deps.ids), strict=True):
             answers[index] = Answer(opened.ticket, opened.new, opened.conflict, code=_code(opened.new, opened.conflict))
+        for index, first in twice.items():
+            answers[index] = _repeated(answers[first], submissions[first], submissions[index])
         done = [answer for answer in answers if answer is not None]
         self._remember_keys(connection, submissions, done)
         unit.flush()
@@ -140,7 +143,10 @@ class Intake:
     def _repeated_keys(
         self, connection: Connection, submissions: Sequence[Submission], answers: list[Answer | None]
     ) -> None:
-        wanted = {one.idempotency: i for i, one in enumerate(submissions) if one.idempotency and answers[i] is None}
+        wanted: dict[tuple[int, str], list[int]] = {}
+        for index, one in enumerate(submissions):
+            if one.idempotency and answers[index] is None:
+                wanted.setdefault(one.idempotency, []).append(index)
         if not wanted:
             return
         # two requests with one key at the same time: the second waits here, and then finds what the first did
@@ -156,9 +162,9 @@ class Intake:
         ).all()
         states = {t.id: t for t in lock(connection, [row.ticket for row in rows]).values()} if rows else {}
         for row in rows:
-            index = wanted[row.principal, row.key]
-            same = row.digest == body_digest(submissions[index].ticket)
-            answers[index] = Answer(states[row.ticket], conflict=not same, code=_code(False, not same))
+            for index in wanted[row.principal, row.key]:
+                same = row.digest == body_digest(submissions[index].ticket)
+                answers[index] = Answer(states[row.ticket], conflict=not same, code=_code(False, not same))
 
     def _remember_keys(
         self, connection: Connection, submissions: Sequence[Submission], answers: Sequence[Answer]
@@ -192,6 +198,23 @@ class Intake:
 def body_digest(ticket: wire.TicketIn) -> int:
     """The digest by which a repeat is told from a conflict; members that are left out equal their defaults."""
     return digest(msgspec.json.encode(ticket, order="deterministic"))
+
+
+def _same_keys(submissions: Sequence[Submission], answers: Sequence[Answer | None]) -> dict[int, int]:
+    """Submissions of one batch that carry the Idempotency-Key of an earlier one, and which one that is."""
+    first: dict[tuple[int, str], int] = {}
+    keyed = [
+        (index, one.idempotency) for index, one in enumerate(submissions) if one.idempotency and answers[index] is None
+    ]
+    return {index: first[key] for index, key in keyed if first.setdefault(key, index) != index}
+
+
+def _repeated(first: Answer | None, submission: Submission, again: Submission) -> Answer:
+    assert first is not None
+    if first.ticket is None:
+        return first
+    conflict = first.conflict or body_digest(submission.ticket) != body_digest(again.ticket)
+    return Answer(first.ticket, conflict=conflict, code=_code(False, conflict))
 
 
 def _facts(ticket: wire.TicketIn) -> dict[str, Any]:

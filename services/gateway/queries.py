@@ -139,6 +139,14 @@ def _clock(deps: Deps, connection: Connection, row: RowMapping, now: datetime) -
 # ---- lists ------------------------------------------------------------------------------------------------------------
 
 
+STATUSES = frozenset({"new", "assigned", "in_progress", "pending", "resolved", "closed", "merged"})
+FILTERS = {
+    "status": "status", "group": "group", "assignee": "assignee", "priority": "priority", "source": "source",
+    "external_id": "external_id", "q": "subject",
+}  # fmt: skip
+"""Query parameters of the list of tickets, and the field that each reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Filters of a list of tickets."""
@@ -153,15 +161,12 @@ class Wanted:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Wanted:
-        """From query parameters; 400 for one that is unknown."""
-        known = {"status", "group", "assignee", "priority", "source", "external_id", "q"}
-        strange = sorted(set(query) - known - {"limit", "cursor"})
-        if strange:
-            raise Problem(400, "invalid", "bad query", errors=[Fault(strange[0], "unknown parameter")])
-        if any("\0" in value for value in query.values()):
-            raise Problem(400, "invalid", "bad query", errors=[Fault("", "a parameter holds a NUL character")])
+        """From query parameters of known names; 400 for a status that there is not."""
         status = tuple(one for one in query.get("status", "").split(",") if one)
-        return cls(status, **{name: query.get(name) for name in known - {"status"}})
+        if strange := sorted(set(status) - STATUSES):
+            fault = Fault("status", f"{strange[0]!r} is none of {', '.join(sorted(STATUSES))}")
+            raise Problem(400, "invalid", f"status: {fault.reason}", errors=[fault])
+        return cls(status, **{name: query.get(name) for name in FILTERS if name != "status"})
 
 
 def tickets(
@@ -169,8 +174,10 @@ def tickets(
 ) -> tuple[list[Row], int | None]:
     """A page of tickets, newest first, and the key to go on after."""
     field_masks = masks(deps, connection)
-    if wanted.q and hidden("subject", principal, field_masks):
-        raise Problem(403, "forbidden", "this key may not search by a field that it may not read")
+    for name, field in FILTERS.items():
+        if getattr(wanted, name) and hidden(field, principal, field_masks):
+            fault = Fault(name, "this key may not read that field")
+            raise Problem(403, "forbidden", f"{name}: {fault.reason}, so it cannot search by it", errors=[fault])
     conditions, values = _conditions(wanted)
     if after is not None:
         conditions.append("t.id < :after")
@@ -233,13 +240,28 @@ def _story(connection: Connection, ticket_id: int) -> list[Recorded]:
 def timeline(deps: Deps, connection: Connection, ticket_id: int, principal: Principal) -> list[Row]:
     """Every event of a ticket, with actor and reason."""
     field_masks = masks(deps, connection)
-    rows = [event_row(event) for event in _story(connection, ticket_id)]
-    return [row | {"data": present(row["data"], principal, field_masks)} for row in rows]
+    rows = []
+    for event in _story(connection, ticket_id):
+        row = event_row(event)
+        if event.actor.kind == "customer":
+            row["actor"] = _contact(row["actor"], principal, field_masks)
+        rows.append(shaped(row, principal, field_masks))
+    return rows
+
+
+def _contact(row: Row, principal: Principal, field_masks: Masks) -> Row:
+    """A row whose `address` is the requester's: shown as their own `phone` or `email` would be."""
+    address = row.get("address")
+    if address is None:
+        return row
+    field = "email" if "@" in address else "phone"
+    shown = present({"requester": {field: address}}, principal, field_masks).get("requester", {}).get(field)
+    return row | {"address": shown}
 
 
 def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Principal) -> Row:
     """Why a ticket is where it is: classification, rule, candidates, clocks, escalation, deliveries."""
-    events = _story(connection, ticket_id)
+    events, field_masks = _story(connection, ticket_id), masks(deps, connection)
     by_type: dict[str, list[Row]] = {}
     for event in events:
         if event.reason is not None:
@@ -266,10 +288,17 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
                 one for kind, rows in by_type.items() if kind.startswith(("escalation.", "node.")) for one in rows
             ],
         },
-        "deliveries": view(connection, "notifier.v_delivery", ticket_id, "id"),
+        "deliveries": [
+            _to_requester(row, principal, field_masks)
+            for row in view(connection, "notifier.v_delivery", ticket_id, "id")
+        ],
         "assignments": view(connection, "router.v_assignment", ticket_id, "assignment"),
     }
-    return shaped(story, principal, masks(deps, connection))
+    return shaped(story, principal, field_masks)
+
+
+def _to_requester(row: Row, principal: Principal, field_masks: Masks) -> Row:
+    return _contact(row, principal, field_masks) if row["recipient"] == "requester" else row
 
 
 def view(connection: Connection, name: str, ticket_id: int, order: str) -> list[Row]:
@@ -279,25 +308,22 @@ def view(connection: Connection, name: str, ticket_id: int, order: str) -> list[
 
 
 def deliveries(
+    deps: Deps,
     connection: Connection,
+    principal: Principal,
+    wanted: Mapping[str, Any],
     *,
-    ticket: int | None,
-    recipient: str | None,
-    state: str | None,
     limit: int,
     after: int | None,
 ) -> tuple[list[Row], int | None]:
-    """What was sent to whom, newest first."""
-    wanted = {"ticket_id": ticket, "recipient": recipient, "state": state}
+    """What was sent to whom, newest first; `wanted`: columns of the view and their values, None for any."""
     conditions = [f"{name} = :{name}" for name, value in wanted.items() if value is not None]
     if after is not None:
         conditions.append("id < :after")
     where = f"where {' and '.join(conditions)}" if conditions else ""
     rows = connection.execute(
         text(f"select * from notifier.v_delivery {where} order by id desc limit :limit"),
-        {**{k: v for k, v in wanted.items() if v is not None}, "after": after, "limit": limit + 1}
-        if after is not None
-        else {**{k: v for k, v in wanted.items() if v is not None}, "limit": limit + 1},
+        {name: value for name, value in {**wanted, "after": after}.items() if value is not None} | {"limit": limit + 1},
     ).mappings()
     items = [dict(row) for row in rows]
     more = len(items) > limit
@@ -306,4 +332,5 @@ def deliveries(
     for row in items:
         row["id"] = str(row["id"])
         row["ticket_id"] = None if row["ticket_id"] is None else str(row["ticket_id"])
-    return items, last
+    field_masks = masks(deps, connection)
+    return [shaped(_to_requester(row, principal, field_masks), principal, field_masks) for row in items], last

@@ -13,6 +13,7 @@ from services.gateway.app import build
 from services.gateway.commit import GroupCommit
 from services.gateway.forgetting import Forgetting
 from services.gateway.health import Health
+from services.gateway.http_protocol import StrictProtocol
 from services.gateway.intake import Intake
 from services.gateway.streams import IntakeQueues
 from shared.access.keys import KeyCache
@@ -78,7 +79,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             access_log=False,
             timeout_graceful_shutdown=5,
             server_header=False,
-            h11_max_incomplete_event_size=64 << 10,
+            http=StrictProtocol,
+            ws="none",
         )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -26,8 +26,29 @@ Masks = Mapping[str, Mask]
 
 def hidden(path: str, principal: Principal, masks: Masks) -> bool:
     """Whether the principal may not read the field whole (and so not filter or sort by it)."""
-    mask = masks.get(path)
+    mask = _mask(path, masks)
     return mask is not None and not principal.roles & set(mask.readers)
+
+
+def _mask(path: str, masks: Masks) -> Mask | None:
+    """The mask of a path. Where a ticket's members stand inside something else (`data.fields.id_card`) they stay masked."""
+    while True:
+        if (mask := masks.get(path)) is not None:
+            return mask
+        _, dot, path = path.partition(".")
+        if not dot:
+            return None
+
+
+def _masked(prefix: str, name: str, principal: Principal, masks: Masks) -> str | None:
+    """The path at which a member is masked for the principal, or None. A name may be a whole path (`requester.phone`)."""
+    path = prefix
+    for step in name.split("."):
+        path += step
+        if hidden(path, principal, masks):
+            return path
+        path += "."
+    return None
 
 
 def present(value: Any, principal: Principal, masks: Masks, prefix: str = "") -> Any:
@@ -37,13 +58,11 @@ def present(value: Any, principal: Principal, masks: Masks, prefix: str = "") ->
     if isinstance(value, Mapping):
         shown: dict[str, Any] = {}
         for name, member in value.items():
-            path = f"{prefix}{name}"
-            if hidden(path, principal, masks):
-                left = _left(member, masks[path].show_last)
-                if left is not None:
-                    shown[name] = left
-            else:
-                shown[name] = present(member, principal, masks, f"{path}.")
+            path = _masked(prefix, str(name), principal, masks)
+            if path is None:
+                shown[name] = present(member, principal, masks, f"{prefix}{name}.")
+            elif (mask := _mask(path, masks)) and (left := _left(member, mask.show_last)) is not None:
+                shown[name] = left
         return shown
     if isinstance(value, list | tuple):
         return [present(one, principal, masks, prefix) for one in value]
@@ -51,7 +70,7 @@ def present(value: Any, principal: Principal, masks: Masks, prefix: str = "") ->
 
 
 def _left(value: Any, count: int) -> str | None:
-    if count <= 0 or value is None:
+    if count <= 0 or not isinstance(value, str | int | float):
         return None
     text = str(value)
     return "*" * max(0, len(text) - count) + text[-count:] if len(text) > count else "*" * len(text)

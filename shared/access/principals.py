@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from shared.contracts.envelope import Actor
 
@@ -34,6 +35,17 @@ _RIGHTS: dict[str, frozenset[str]] = {
 }
 
 
+class Named(Protocol):
+    """Somebody as a request names them."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def address(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls: a key, the roles it has, the person it belongs to, and the kinds of actors it may act for."""
@@ -50,7 +62,7 @@ class Principal:
         object.__setattr__(self, "rights", frozenset[str]().union(*(_RIGHTS.get(role, ()) for role in self.roles)))
         object.__setattr__(self, "actions", frozenset[str]().union(*(_ACTIONS.get(role, ()) for role in self.roles)))
 
-    def actor(self, given: Actor | None = None) -> Actor | None:
+    def actor(self, given: Named | None = None) -> Actor | None:
         """The actor of an act: the key's person, or the one it names and may act for; None when it may not."""
         if given is None:
             kind, who = ("person", self.person) if self.person else ("automation", self.name or f"key-{self.key_id}")

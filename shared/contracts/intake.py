@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +13,8 @@ from shared.contracts.strict import Unacceptable
 Short = Annotated[str, msgspec.Meta(max_length=200)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 MAX_BODY_CHARACTERS = 100_000
+EARLIEST_YEAR = 1971
+"""Imports go back this far; business time is not computed for earlier years."""
 
 
 class RequesterIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +76,9 @@ def check(ticket: TicketIn, now: datetime) -> None:
     if ticket.opened_at is not None:
         if ticket.opened_at.tzinfo is None:
             raise Unacceptable("/opened_at", "an instant needs an offset (2026-01-31T09:00:00+08:00)")
-        if ticket.opened_at.astimezone(UTC) > now:
+        if ticket.opened_at.year < EARLIEST_YEAR:  # also keeps the conversion to UTC inside the years that exist
+            raise Unacceptable("/opened_at", f"lies before {EARLIEST_YEAR}")
+        if ticket.opened_at > now:
             raise Unacceptable("/opened_at", "lies in the future")
     if len(ticket.labels) > 50:
         raise Unacceptable("/labels", "more than 50 labels")

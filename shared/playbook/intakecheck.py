@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from shared.contracts.intake import TicketIn
-from shared.contracts.strict import Unacceptable
+from shared.contracts.strict import Unacceptable, escape
 from shared.playbook.model import Playbook
 from shared.playbook.routing import CustomField, FieldType
 
@@ -24,21 +25,27 @@ def check_fields(playbook: Playbook, ticket: TicketIn) -> None:
 
     Fields that the playbook does not declare are kept as data; no rule can read them.
     """
+    check_values(playbook, fields=ticket.fields, labels=ticket.labels)
+    for name, field in playbook.document.fields.items():
+        if field.required and ticket.fields.get(name) is None:
+            raise Unacceptable(f"/fields/{escape(name)}", "required member is missing")
+
+
+def check_values(playbook: Playbook, *, fields: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+    """The same for some fields and labels alone, as people set them."""
     declared = playbook.document.fields
-    for name, value in ticket.fields.items():
+    for name, value in fields.items():
         field = declared.get(name)
         if field is not None and value is not None:
-            _check(f"/fields/{name}", field, value)
-    for name, field in declared.items():
-        if field.required and ticket.fields.get(name) is None:
-            raise Unacceptable(f"/fields/{name}", "required member is missing")
+            _check(f"/fields/{escape(name)}", field, value)
     dimensions = playbook.document.taxonomy.dimensions
-    for name, value in ticket.labels.items():
+    for name, value in labels.items():
         dimension = dimensions.get(name)
         if dimension is None:
-            raise Unacceptable(f"/labels/{name}", f"no such label (known: {', '.join(sorted(dimensions))})")
+            raise Unacceptable(f"/labels/{escape(name)}", f"no such label (known: {', '.join(sorted(dimensions))})")
         if str(value) not in dimension.values:
-            raise Unacceptable(f"/labels/{name}", f"{value!r} is none of {', '.join(map(str, dimension.values))}")
+            known = ", ".join(map(str, dimension.values))
+            raise Unacceptable(f"/labels/{escape(name)}", f"{value!r} is none of {known}")
 
 
 def _check(pointer: str, field: CustomField, value: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,11 +17,19 @@ from shared.contracts.envelope import Actor
 from shared.ticket.state import Ticket
 
 
+class ActorIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For whom a key acts."""
+
+    kind: Literal["person", "customer", "automation"]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    address: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="action"):
     """Base of all actions. `expected_version` makes it conditional; `actor` needs a key with the right `act_for`."""
 
     expected_version: int | None = None
-    actor: Actor | None = None
+    actor: ActorIn | None = None
 
 
 class Accept(Command, frozen=True, kw_only=True, tag="accept"):

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-import orjson
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,9 +22,9 @@ from services.gateway.errors import Problem, unavailable
 from services.gateway.health import Health
 from services.gateway.intake import Intake
 from shared.access.keys import KeyCache
-from shared.access.principals import Principal
+from shared.access.principals import Named, Principal
 from shared.contracts.envelope import Actor
-from shared.contracts.strict import Fault, Unacceptable
+from shared.contracts.strict import Fault, Unacceptable, decode
 from shared.ledger.process import Deps
 from shared.playbook.store import NothingPublished
 from shared.runtime.ids import correlation_id
@@ -35,6 +34,10 @@ log = structlog.get_logger()
 BODY_BYTES = 1 << 20
 ANSWER_SECONDS = 1.8
 """A call that the database has not answered by then gets 503; whoever repeats it is safe."""
+
+JSON_TYPES = ("application/json", "text/json")
+_UNSAID = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+"""The last is what curl and Python's urllib call every body they are given; a real form is no JSON and refused as such."""
 
 T = TypeVar("T")
 Handler = Callable[["Call"], Awaitable[Response]]
@@ -76,12 +79,41 @@ class Call:
     principal: Principal
     correlation: str
 
+    async def json(self, kind: type[T], *, limit: int = BODY_BYTES) -> T:
+        """The request's body as `kind`, strictly: 415 for another kind of content, 413, 400 or 422 for a bad body."""
+        self.need_content(*JSON_TYPES)
+        return decode(await self.body(limit), kind)
+
+    def need_content(self, *types: str) -> None:
+        """Raise 415 for a body that is declared as something else."""
+        said = self.request.headers.get("content-type", "")
+        kind, _, rest = said.partition(";")
+        kind, charset = kind.strip().lower(), rest.partition("charset=")[2].strip().strip('"').lower()
+        if kind not in (*types, *_UNSAID) or charset not in ("", "utf-8", "utf8", "us-ascii"):
+            raise Problem(415, "unsupported_media_type", f"the body is to be {types[0]} in UTF-8, not {said[:100]!r}")
+        encoding = self.request.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
+            raise Problem(415, "unsupported_media_type", f"the body is to be sent as it is, not as {encoding[:50]!r}")
+
+    def parameters(self, *names: str) -> dict[str, str]:
+        """The query parameters, of these names (besides `limit` and `cursor`); 400 for others, repeated ones and NULs."""
+        found: dict[str, str] = {}
+        for name, value in self.request.query_params.multi_items():
+            if name not in names and name not in ("limit", "cursor"):
+                raise bad_parameter(name, "unknown parameter")
+            if name in found:
+                raise bad_parameter(name, "stands twice")
+            if "\0" in value or "\ufffd" in value:
+                raise bad_parameter(name, "not UTF-8, or holds a NUL character")
+            found[name] = value
+        return found
+
     def need(self, right: str) -> None:
         """Raise 403 unless the principal has a right."""
         if right not in self.principal.rights:
             raise Problem(403, "forbidden", f"this key may not do that (it lacks {right!r})")
 
-    def actor(self, given: Actor | None = None) -> Actor:
+    def actor(self, given: Named | None = None) -> Actor:
         """Who acts, or 403."""
         actor = self.principal.actor(given)
         if actor is None:
@@ -105,7 +137,7 @@ class Call:
         """`?limit=`."""
         text = self.request.query_params.get("limit", str(default))
         if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-            raise Problem(400, "invalid", "bad query", errors=[Fault("limit", f"a whole number from 1 to {most}")])
+            raise bad_parameter("limit", f"a whole number from 1 to {most}")
         return int(text)
 
     def cursor(self) -> int | None:
@@ -114,9 +146,17 @@ class Call:
         if not text:
             return None
         try:
-            return int(base64.urlsafe_b64decode(text.encode() + b"=="))
+            digits = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except ValueError:
-            raise Problem(400, "invalid", "bad query", errors=[Fault("cursor", "not a cursor of this list")]) from None
+            digits = b""
+        if not 1 <= len(digits) <= 18 or not digits.isdigit():
+            raise bad_parameter("cursor", "not a cursor of this list")
+        return int(digits)
+
+
+def bad_parameter(name: str, reason: str) -> Problem:
+    """400 that names a query parameter."""
+    return Problem(400, "invalid", f"{name}: {reason}", errors=[Fault(name[:100], reason)])
 
 
 def page(items: list[Any], last: int | None) -> dict[str, Any]:
@@ -143,7 +183,7 @@ def problem(error: Problem) -> Response:
         ),
         **error.extra,
     }
-    return Response(orjson.dumps(document, default=str), error.status, error.headers, "application/problem+json")
+    return Response(msgspec.json.encode(document), error.status, error.headers, "application/problem+json")
 
 
 def from_fault(fault: Fault, status: int = 422) -> Problem:
@@ -159,6 +199,8 @@ def endpoint(context: Context, handler: Handler, *, public: bool = False) -> Cal
         structlog.contextvars.bind_contextvars(correlation=correlation)
         try:
             principal = NOBODY if public else await authenticate(context, request)
+            if any("\0" in str(value) for value in request.path_params.values()):  # nothing is called so
+                raise Problem(404, "not_found", "there is nothing at this address")
             return await handler(Call(request, context, principal, correlation))
         except Problem as error:
             return problem(error)
@@ -190,7 +232,7 @@ def _database(error: Exception) -> Problem:
     if isinstance(error, PoolTimeout) or is_passing(error):
         return unavailable()
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if state is not None and str(state).startswith("22"):
+    if isinstance(error, DataError) or (state is not None and str(state).startswith("22")):
         return Problem(422, "invalid", "a value cannot be stored as it is")
     log.error("database_error", exc_info=error)
     return Problem(500, "internal", "something went wrong here; it was logged")

@@ -9,26 +9,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import HTMLResponse, Response
 
-from services.gateway.api.operations import AgentPatch
-from shared.contracts.intake import TicketIn
 from shared.runtime.version import VERSION
-from shared.ticket.commands import AnyCommand
 
 if TYPE_CHECKING:
     from services.gateway.app import Endpoint
 
-_BODIES: dict[tuple[str, str], Any] = {
-    ("POST", "/v1/tickets"): TicketIn,
-    ("POST", "/v1/tickets/{id}/actions"): AnyCommand,
-    ("PATCH", "/v1/agents/{id}"): AgentPatch,
-}
-
 
 def openapi(calls: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole document."""
-    kinds = list(_BODIES.values())
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    bodies = dict(zip(_BODIES, schemas, strict=True))
+    taking = [call for call in calls if call.body is not None and not call.internal]
+    schemas, components = msgspec.json.schema_components(
+        [call.body for call in taking], ref_template="#/components/schemas/{name}"
+    )
+    bodies = {(call.method, call.path): schema for call, schema in zip(taking, schemas, strict=True)}
     paths: dict[str, Any] = {}
     for call in calls:
         if not call.internal:
@@ -53,9 +46,10 @@ def _operation(call: Endpoint, body: dict[str, Any] | None) -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in re.findall(r"{(\w+)}", call.path)
-        ],
+        ]
+        + [{"name": name, "in": "query", "schema": _QUERY.get(name, {"type": "string"})} for name in call.query],
         "responses": {
-            "2XX": {"description": "done", "content": {"application/json": {"schema": {}}}},
+            "2XX": {"description": "done", "content": {call.gives: {"schema": {}}}},
             "4XX": {"description": "refused", "content": _PROBLEM_CONTENT},
             "5XX": {"description": "to be tried again", "content": _PROBLEM_CONTENT},
         },
@@ -63,15 +57,11 @@ def _operation(call: Endpoint, body: dict[str, Any] | None) -> dict[str, Any]:
     if call.public:
         operation["security"] = []
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    elif call.path == "/v1/tickets/batch":
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        }
+        operation["requestBody"] = {"required": True, "content": {call.takes: {"schema": body}}}
     return operation
 
 
+_QUERY = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEM = {
     "type": "object",

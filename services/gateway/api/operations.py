@@ -11,11 +11,12 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from services.gateway import queries
-from services.gateway.api.base import Call, answer, page
+from services.gateway.api.base import Call, answer, bad_parameter, page
 from services.gateway.errors import Problem, unavailable
 from shared.contracts.envelope import New
 from shared.contracts.events import AgentChanged
-from shared.contracts.strict import decode
+from shared.contracts.strict import Unacceptable
+from shared.directory.people import Person
 from shared.ledger import business, items
 from shared.ledger.kinds import KINDS, SERVICES
 from shared.ledger.unit import Unit
@@ -25,34 +26,36 @@ from shared.ticket.commands import parse_id
 async def agents(call: Call) -> Response:
     """GET /v1/agents"""
     call.need("read_all")
+    call.parameters()
     return answer(page(await call.context.query(lambda c: _agents(call, c)), None))
 
 
-def _agents(call: Call, connection: Connection) -> list[dict[str, Any]]:
+def _agents(call: Call, connection: Connection, only: str | None = None) -> list[dict[str, Any]]:
     directory = call.context.deps.directory.get(connection)
     loads = {row.agent: row for row in connection.execute(text("select * from router.v_load"))}
-    found = []
-    for person in sorted(directory.people.values(), key=lambda one: one.id):
-        if "agent" not in person.roles and not person.groups:
-            continue
-        load = loads.get(person.id)
-        found.append(
-            {
-                "id": person.id,
-                "name": person.name,
-                "groups": person.groups,
-                "presence": person.presence,
-                "active": person.active,
-                "skills": person.skills,
-                "capacity": None if person.capacity >= 1e9 else person.capacity,
-                "load": float(load.load) if load else 0.0,
-                "open": load.open_count if load else 0,
-                "last_assigned_at": load.last_assigned_at if load else None,
-                "leave": [msgspec.to_builtins(one) for one in person.leave],
-                "manager": person.manager,
-            }
-        )
-    return found
+    field_masks = queries.masks(call.context.deps, connection)
+    return [
+        queries.shaped(_agent(person, loads.get(person.id)), call.principal, field_masks)
+        for person in sorted(directory.people.values(), key=lambda one: one.id)
+        if only == person.id or (only is None and ("agent" in person.roles or person.groups))
+    ]
+
+
+def _agent(person: Person, load: Any) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "name": person.name,
+        "groups": person.groups,
+        "presence": person.presence,
+        "active": person.active,
+        "skills": person.skills,
+        "capacity": None if person.capacity >= 1e9 else person.capacity,
+        "load": float(load.load) if load else 0.0,
+        "open": load.open_count if load else 0,
+        "last_assigned_at": load.last_assigned_at if load else None,
+        "leave": [msgspec.to_builtins(one) for one in person.leave],
+        "manager": person.manager,
+    }
 
 
 class LeaveIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +73,16 @@ class AgentPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     skills: dict[str, Annotated[int, msgspec.Meta(ge=0, le=10)]] | None = None
 
 
+def _check_leave(pointer: str, leave: LeaveIn) -> None:
+    for name, at in (("from_at", leave.from_at), ("to_at", leave.to_at)):
+        if at.tzinfo is None:
+            raise Unacceptable(f"{pointer}/{name}", "an instant needs an offset (2026-01-31T09:00:00+08:00)")
+        if not 1971 <= at.year <= 9000:
+            raise Unacceptable(f"{pointer}/{name}", "lies outside of the years 1971 to 9000")
+    if leave.from_at >= leave.to_at:
+        raise Unacceptable(f"{pointer}/to_at", "lies before from_at")
+
+
 async def patch_agent(call: Call) -> Response:
     """PATCH /v1/agents/{id}"""
     who = call.request.path_params["id"]
@@ -78,13 +91,19 @@ async def patch_agent(call: Call) -> Response:
         or (call.principal.person == who and "own_presence" in call.principal.rights)
     ):
         raise Problem(403, "forbidden", "this key may not change that person")
-    patch = decode(await call.body(), AgentPatch)
+    patch = await call.json(AgentPatch)
     actor = call.actor()
+    for number, leave in enumerate(patch.leave or ()):
+        _check_leave(f"/leave/{number}", leave)
 
     def work(connection: Connection) -> dict[str, Any]:
         row = connection.exec_driver_sql(
             "select id, version, state from ledger.item where kind = 'agent' and key = %s for update", (who,)
         ).one_or_none()
+        directory = call.context.deps.directory.get(connection)
+        for number, leave in enumerate(patch.leave or ()):
+            if leave.delegate is not None and directory.person(leave.delegate) is None:
+                raise Unacceptable(f"/leave/{number}/delegate", f"there is nobody called {leave.delegate!r}")
         if row is None or row.version == 0:
             raise Problem(404, "not_found", f"no such person: {who}")
         changes = {
@@ -107,29 +126,37 @@ async def patch_agent(call: Call) -> Response:
             connection.commit()
             call.context.deps.directory.forget()
             call.context.deps.bells.ring(unit.woken)
-        return next(one for one in _agents(call, connection) if one["id"] == who)
+        return _agents(call, connection, only=who)[0]
 
     return answer(await call.context.query(work))
+
+
+DELIVERY_STATES = (
+    "planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled",
+)  # fmt: skip
 
 
 async def deliveries(call: Call) -> Response:
     """GET /v1/deliveries"""
     call.need("read_all")
-    query, limit, after = call.request.query_params, call.limit(), call.cursor()
+    query, limit, after = call.parameters("ticket", "recipient", "state"), call.limit(), call.cursor()
     ticket = parse_id(query["ticket"]) if "ticket" in query else None
     if "ticket" in query and ticket is None:
-        return answer(page([], None))
-    items, last = await call.context.query(
-        lambda c: queries.deliveries(
-            c, ticket=ticket, recipient=query.get("recipient"), state=query.get("state"), limit=limit, after=after
-        )
-    )
-    return answer(page(items, last))
+        raise bad_parameter("ticket", "a ticket's id is a whole number, or T- and one")
+    if "state" in query and query["state"] not in DELIVERY_STATES:
+        raise bad_parameter("state", f"none of {', '.join(DELIVERY_STATES)}")
+
+    def work(connection: Connection) -> tuple[list[dict[str, Any]], int | None]:
+        wanted = {"ticket_id": ticket, "recipient": query.get("recipient"), "state": query.get("state")}
+        return queries.deliveries(call.context.deps, connection, call.principal, wanted, limit=limit, after=after)
+
+    return answer(page(*await call.context.query(work)))
 
 
 async def quarantine(call: Call) -> Response:
     """GET /v1/quarantine"""
     call.need("quarantine")
+    call.parameters()
     limit, after = call.limit(), call.cursor()
 
     def work(connection: Connection) -> list[dict[str, Any]]:
@@ -154,7 +181,7 @@ async def retry(call: Call) -> Response:
     call.need("quarantine")
     service, _, rest = call.request.path_params["id"].partition(":")
     kind, _, number = rest.partition(":")
-    if service not in SERVICES or kind not in KINDS or not number.isdigit():
+    if service not in SERVICES or kind not in KINDS or parse_id(number) is None:
         raise Problem(404, "not_found", "no such item in quarantine")
 
     def work(connection: Connection) -> str | None:
@@ -189,7 +216,9 @@ async def metrics(call: Call) -> Response:
 
 async def advance(call: Call) -> Response:
     """POST /internal/advance (test mode): move business time in hand."""
-    wanted = decode(await call.body(), AdvanceIn)
+    wanted = await call.json(AdvanceIn)
+    if wanted.to is not None and wanted.to.tzinfo is None:
+        raise Unacceptable("/to", "an instant needs an offset")
 
     def work(connection: Connection) -> datetime:
         now = business.now(connection)
