@@ -51,12 +51,12 @@ class WatchTickets:
     service = "escalation"
     kind = "ticket"
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps = deps
+    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
+        self._deps, self._tables = deps, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide a batch; a ticket's chains run under the playbook version it was opened with."""
-        states = store.load(unit.connection, [work.id for work in batch])
+        states = self._tables.load(unit.connection, [work.id for work in batch])
         directory = self._deps.directory.get(unit.connection)
         changes, results = store.Changes(), list[Result]()
         views: dict[int, tuple[Compiled, DirectoryView]] = {}
@@ -78,7 +78,7 @@ class WatchTickets:
             changes.stalls += outcome.stalls
             _count(unit, [new.data for new in outcome.events] + [event.data for event in work.events if event.given])
             results.append(Result(work, tuple(outcome.events), outcome.due_at))
-        store.save(unit.connection, changes)
+        self._tables.save(unit.connection, changes)
         return results
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -46,6 +46,13 @@ class Changes:
     gone: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     stalls: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Tables(Protocol):
+    """What the handler asks of the tables: this module, or whoever keeps the same in memory."""
+
+    def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, Watched]: ...
+    def save(self, connection: Connection, changes: Changes) -> None: ...
 
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:

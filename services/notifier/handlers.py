@@ -67,17 +67,17 @@ class PlanMessages:
     service = "notifier"
     kind = "ticket"
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps = deps
+    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
+        self._deps, self._tables = deps, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Plan a batch. Messages of the inbox are delivered by this commit itself; others go to the sender's agenda."""
-        return _Batch(self._deps, unit, batch).run()
+        return _Batch(self._deps, unit, batch, self._tables).run()
 
 
 class _Batch:
-    def __init__(self, deps: Deps, unit: Unit, batch: Sequence[Work]) -> None:
-        self.deps, self.unit, self.batch = deps, unit, batch
+    def __init__(self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: store.Tables) -> None:
+        self.deps, self.unit, self.batch, self.tables = deps, unit, batch, tables
         self.directory: Directory = deps.directory.get(unit.connection)
         self.changes = store.Changes()
         self.ids: list[int] = []
@@ -87,8 +87,8 @@ class _Batch:
 
     def run(self) -> list[Result]:
         unit, seen = self.unit, [work.id for work in self.batch if work.seen > 0]
-        waiting = store.waiting(unit.connection, seen) if seen else {}
-        reached = store.reached(unit.connection, list(waiting)) if waiting else {}
+        waiting = self.tables.waiting(unit.connection, seen) if seen else {}
+        reached = self.tables.reached(unit.connection, list(waiting)) if waiting else {}
         planned = [(work, list(self._plan(work))) for work in self.batch]
         count = 2 * sum(len(found) for _, found in planned) + sum(len(found) for found in waiting.values())
         self.ids = self.deps.ids.take(unit.connection, count) if count else []
@@ -97,7 +97,7 @@ class _Batch:
             dues = [self._keep(work, one) for one in found]
             dues += self._turn(work.ticket, waiting.get(work.id, []), reached.get(work.id, {}))
             results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
-        self._deliver(store.plan(unit.connection, self.changes))
+        self._deliver(self.tables.plan(unit.connection, self.changes))
         return results
 
     def _compiled(self, number: int) -> Compiled:
@@ -168,10 +168,7 @@ class _Batch:
         recipient = self._recipient(ticket, row.recipient)
         if recipient is None:
             return None, "nobody of that name any more"
-        data = self.unit.connection.exec_driver_sql(
-            "select data from ledger.event where kind = %s and id = %s and version = %s",
-            (row.event_kind, row.event_item, row.event_version),
-        ).scalar_one()
+        data = self.tables.event(self.unit.connection, row.event_kind, row.event_item, row.event_version)
         return self._message(ticket, row.rule, row.event_type, data, recipient, row.channel)
 
     def _recipient(self, ticket: Ticket, name: str) -> Recipient | None:

@@ -75,16 +75,25 @@ class SendMessages:
     service = "notifier"
     kind = "delivery"
 
-    def __init__(self, deps: Deps, sender: Sender, *, available: Callable[[str], bool] = lambda _: True) -> None:
-        self._deps = deps
+    def __init__(
+        self,
+        deps: Deps,
+        sender: Sender,
+        *,
+        available: Callable[[str], bool] = lambda _: True,
+        tables: store.Tables = store,
+    ) -> None:
+        self._deps, self._tables = deps, tables
         self._sender = sender
         self._available = available
         self._key = b""
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Mark what can be sent, record what was lost, hold what its provider cannot take now."""
-        rows = {row.id: row for row in store.rows(unit.connection, [work.id for work in batch])}
-        tickets = store.tickets(unit.connection, [row.ticket_id for row in rows.values() if row.ticket_id is not None])
+        rows = {row.id: row for row in self._tables.rows(unit.connection, [work.id for work in batch])}
+        tickets = self._tables.tickets(
+            unit.connection, [row.ticket_id for row in rows.values() if row.ticket_id is not None]
+        )
         directory = self._deps.directory.get(unit.connection)
         jobs: list[Job] = []
         linked: list[dict[str, Any]] = []
@@ -110,11 +119,11 @@ class SendMessages:
             lease = timedelta(seconds=job.provider.timeout.total_seconds()) + LEASE_SLACK
             results.append(Result(work, (), unit.now + lease))
         if marked:
-            store.sending(unit.connection, marked)
+            self._tables.sending(unit.connection, marked)
             links.keep(unit.connection, linked)
             unit.after_commit.append(lambda: self._hand_over(jobs))
         if recorded:
-            store.record(unit.connection, recorded)
+            self._tables.record(unit.connection, recorded)
         return results
 
     def _hand_over(self, jobs: list[Job]) -> None:
@@ -203,27 +212,36 @@ def record(
     engine: Engine, deps: Deps, answers: Sequence[tuple[Job, Outcome]], jitter: Callable[[], float]
 ) -> set[tuple[str, str]]:
     """Record outcomes of a batch in one transaction; those whose epoch is stale are left alone. Returns what to ring."""
-    by_id = {job.row.id: (job, outcome) for job, outcome in answers}
     with engine.connect() as connection:
-        rows = store.rows(connection, list(by_id), lock=True)
         unit = Unit(connection, business.now(connection), NOTIFIER, deps.playbook_number(connection))
-        recorded: list[dict[str, Any]] = []
-        for row in rows:
-            job, outcome = by_id[row.id]
-            if row.state != "sending" or row.epoch != job.epoch:
-                log.warning("stale_outcome", message=row.id, epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind))
-                continue
-            work = Work("delivery", row.id, row.urgency, row.version, row.version, 0, 0, unit.now, None)
-            result, kept = _judged(work, row, job.provider.name, outcome, unit, jitter())
-            unit.settle("notifier", result)
-            recorded.append(kept)
-        if recorded:
-            store.record(connection, recorded)
+        record_on(unit, answers, jitter)
         unit.flush("notifier", "delivery")
         connection.commit()
     unit.committed()
     crash_point("delivery.recorded")
     return unit.woken
+
+
+def record_on(
+    unit: Unit,
+    answers: Sequence[tuple[Job, Outcome]],
+    jitter: Callable[[], float],
+    tables: store.Tables = store,
+) -> None:
+    """The same inside the caller's transaction; the caller flushes and commits."""
+    by_id = {job.row.id: (job, outcome) for job, outcome in answers}
+    recorded: list[dict[str, Any]] = []
+    for row in tables.rows(unit.connection, list(by_id), lock=True):
+        job, outcome = by_id[row.id]
+        if row.state != "sending" or row.epoch != job.epoch:
+            log.warning("stale_outcome", message=row.id, epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind))
+            continue
+        work = Work("delivery", row.id, row.urgency, row.version, row.version, 0, 0, unit.now, None)
+        result, kept = _judged(work, row, job.provider.name, outcome, unit, jitter())
+        unit.settle("notifier", result)
+        recorded.append(kept)
+    if recorded:
+        tables.record(unit.connection, recorded)
 
 
 def _judged(

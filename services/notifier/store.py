@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -110,6 +110,19 @@ _TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(
 _STATES = {"planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled"}
 
 
+class Tables(Protocol):
+    """What planning and sending ask of the tables: this module, or whoever keeps the same in memory."""
+
+    def plan(self, connection: Connection, changes: Changes) -> set[int]: ...
+    def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]: ...
+    def reached(self, connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[str, str], str]]: ...
+    def event(self, connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]: ...
+    def rows(self, connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[Row]: ...
+    def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None: ...
+    def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None: ...
+    def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]: ...
+
+
 def plan(connection: Connection, changes: Changes) -> set[int]:
     """Keep a plan; returns the ids of messages that are new (a notification that exists already makes none)."""
     if not (changes.notifications or changes.turned):
@@ -160,6 +173,14 @@ def sending(connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
 def record(connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
     """Write what became of messages."""
     connection.exec_driver_sql(_RECORD, {"rows": _json(recorded)})
+
+
+def event(connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]:
+    """The data of one event, as it is recorded."""
+    data: dict[str, Any] = connection.exec_driver_sql(
+        "select data from ledger.event where kind = %s and id = %s and version = %s", (kind, item_id, version)
+    ).scalar_one()
+    return data
 
 
 def tickets(connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:

@@ -64,15 +64,15 @@ class RouteTickets:
     service = "router"
     kind = "ticket"
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps = deps
+    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
+        self._deps, self._tables = deps, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide a batch; see the package for the order of things."""
         ids = [work.id for work in batch]
         known = [work.id for work in batch if work.version > 1]
-        held = store.held(unit.connection, known) if known else {}
-        waits = store.waits(unit.connection, known) if known else {}
+        held = self._tables.held(unit.connection, known) if known else {}
+        waits = self._tables.waits(unit.connection, known) if known else {}
         rules = {number: self._rules(unit, number) for number in {work.ticket.playbook for work in batch}}
         cases = [_Case(work, work.ticket, rules[work.ticket.playbook], *_of(held, waits, work.id)) for work in batch]
         for case in cases:
@@ -135,15 +135,16 @@ class RouteTickets:
         agents |= {step for one in tuple(agents) for step in _delegates(directory, one)}
         if not agents and not seekers:
             return
-        book = _Book(unit, directory, store.lock_loads(unit.connection, agents) if agents else {})
+        loads = self._tables.lock_loads(unit.connection, agents) if agents else {}
+        book = _Book(unit, directory, loads, self._tables)
         for case in cases:
             book.settle(case)
         if seekers:
             self._assign(book, seekers, desks)
-        store.save(unit.connection, book.changes, book.moved_turns)
+        self._tables.save(unit.connection, book.changes, book.moved_turns)
         freed = book.freed_groups
         if freed:
-            unit.rouse(self.service, store.next_waiting(unit.connection, freed, ROUSED, ids))
+            unit.rouse(self.service, self._tables.next_waiting(unit.connection, freed, ROUSED, ids))
 
     def _assign(self, book: _Book, seekers: list[_Case], desks: set[str]) -> None:
         unit = book.unit
@@ -154,7 +155,7 @@ class RouteTickets:
         for cases in by_rules.values():
             rules = cases[0].rules
             turned = [name for name in desks if name in rules.desks and rules.desks[name].by_turn]
-            turns = store.turns(unit.connection, turned) if turned else {}
+            turns = self._tables.turns(unit.connection, turned) if turned else {}
             hours = self._deps.playbooks.get(unit.connection, cases[0].ticket.playbook).calendars
             pool = book.pool(rules, desks, turns, unit.now)
             assigner = Assigner(rules.desks, pool, unit.now, hours, rules.lightest)
@@ -172,8 +173,8 @@ class RouteTickets:
 class _Book:
     """Loads, assignments and waits of one batch: what the tables will say afterwards."""
 
-    def __init__(self, unit: Unit, directory: Directory, loads: dict[str, store.Load]) -> None:
-        self.unit, self.directory, self.loads = unit, directory, loads
+    def __init__(self, unit: Unit, directory: Directory, loads: dict[str, store.Load], tables: store.Tables) -> None:
+        self.unit, self.directory, self.loads, self.tables = unit, directory, loads, tables
         self.changes = Changes()
         self.moved_turns: dict[str, Turns] = {}
         self.freed_groups: set[str] = set()
@@ -266,7 +267,7 @@ class _Book:
         for name in desks:
             start = window_start(rules.groups[name], now) if name in rules.groups else None
             if start is not None:
-                found = store.recent(self.unit.connection, name, start)
+                found = self.tables.recent(self.unit.connection, name, start)
                 recent |= {(name, agent): count for agent, count in found.items()}
         return pool_of(
             self.directory, (rules.desks[name] for name in desks if name in rules.desks), self.loads, turns, recent

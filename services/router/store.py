@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -67,6 +67,20 @@ class Changes:
     waits: list[dict[str, Any]] = field(default_factory=list)
     served: list[int] = field(default_factory=list)
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Tables(Protocol):
+    """What the handlers ask of the tables: this module, or whoever keeps the same in memory (a history that is only tried out)."""
+
+    def held(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[Held]]: ...
+    def waits(self, connection: Connection, ids: Sequence[int]) -> dict[int, Wait]: ...
+    def lock_loads(self, connection: Connection, agents: Iterable[str]) -> dict[str, Load]: ...
+    def turns(self, connection: Connection, groups: Iterable[str]) -> dict[str, Turns]: ...
+    def recent(self, connection: Connection, group: str, after: datetime) -> dict[str, int]: ...
+    def save(self, connection: Connection, changes: Changes, moved_turns: Mapping[str, Turns]) -> None: ...
+    def next_waiting(
+        self, connection: Connection, groups: Iterable[str], limit: int, but: Sequence[int]
+    ) -> list[int]: ...
 
 
 _HELD = """

@@ -35,12 +35,12 @@ class KeepClocks:
     service = "sla"
     kind = "ticket"
 
-    def __init__(self, deps: Deps) -> None:
-        self._deps = deps
+    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
+        self._deps, self._tables = deps, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide each ticket's clocks as of now; a ticket that was not classified yet waits for that."""
-        states = store.load(unit.connection, [work.id for work in batch])
+        states = self._tables.load(unit.connection, [work.id for work in batch])
         library = self._library(unit, batch, states)
         results: list[Result] = []
         kept: list[store.Saved] = []
@@ -49,7 +49,7 @@ class KeepClocks:
             results.append(result)
             if saved is not None:
                 kept.append(saved)
-        store.save(unit.connection, kept)
+        self._tables.save(unit.connection, kept)
         return results
 
     def _one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -46,6 +47,13 @@ class Saved:
     next_due_at: datetime | None
     state: SlaState
     ended: tuple[Clock, ...]
+
+
+class Tables(Protocol):
+    """What the handler asks of the tables: this module, or whoever keeps the same in memory."""
+
+    def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]: ...
+    def save(self, connection: Connection, tickets: Iterable[Saved]) -> None: ...
 
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
