@@ -215,7 +215,7 @@ def record(
     with engine.connect() as connection:
         unit = Unit(connection, business.now(connection), NOTIFIER, deps.playbook_number(connection))
         record_on(unit, answers, jitter)
-        unit.flush("notifier", "delivery")
+        unit.flush()
         connection.commit()
     unit.committed()
     crash_point("delivery.recorded")

@@ -13,7 +13,10 @@ LANES = ("urgent", "normal", "bulk")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of item: `table` holds its row (`id`, `version`, and `state` where `stateful`)."""
+    """A kind of item: `table` holds its row (`id`, `version`, and `state` where `stateful`).
+
+    The row of a kind that is not stateful belongs to a service, which writes its version itself.
+    """
 
     name: str
     table: str

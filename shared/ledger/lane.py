@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -20,8 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from shared.contracts.envelope import Actor
 from shared.ledger import sql
 from shared.ledger.claim import claim, claim_ids, with_events
+from shared.ledger.crew import Crew, Took
 from shared.ledger.errors import Permanent, Transient
-from shared.ledger.unit import Result, Unit, Work
+from shared.ledger.handler import Handler as Handler
+from shared.ledger.unit import Unit, Work
 from shared.runtime import metrics
 from shared.runtime.clock import monotonic
 from shared.runtime.crash import crash_point
@@ -32,19 +34,12 @@ log = structlog.get_logger()
 FAILURE_LIMIT = 5
 CRASH_LIMIT = 3
 SUSPECTS_SECONDS = 0.2
+SMALLEST = 50
+"""Items of a first claim."""
+BATCH_SECONDS = 0.25
+"""What a batch may take; it is the longest that a person's command waits for its ticket."""
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
-
-
-class Handler(Protocol):
-    """What a service gives the ledger for one kind of item."""
-
-    service: str
-    kind: str
-
-    def handle(self, unit: Unit, batch: Sequence[Work]) -> Sequence[Result]:
-        """Decide a batch inside the claim's transaction; own rows are written here, the rest is in the results."""
-        ...
 
 
 Ring = Callable[[set[tuple[str, str]]], None]
@@ -135,9 +130,13 @@ class Lane:
     ring: Ring
     playbook: PlaybookNumber
     cap: int = 200
+    crew: Crew | None = None
+    """The services of this process that decide the same items; None: this one alone."""
+    mates: dict[str, Lane] = field(default_factory=dict)
+    """The crew's lanes of the same name, this one among them, by service."""
     on_armed: Callable[[Any], None] | None = None
     """Told the earliest future instant that a batch armed, so that the dispatcher need not wait for its sweep."""
-    _size: int = 50
+    _size: int = SMALLEST
     _suspects_at: float = 0.0
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _again: bool = False
@@ -169,14 +168,19 @@ class Lane:
             self._suspects_at = monotonic() + SUSPECTS_SECONDS
             self._batch(1, suspects=True)
         count = self._batch(self._size)
-        if count >= self._size:
-            self._size = min(self._size * 2, self.cap)
-        elif count < self._size // 2:
-            self._size = max(50, self._size // 2)
         if count == 0 and self.suspects:
             count = self._batch(1, suspects=True)
             self.suspects = count > 0
         return count
+
+    def _resize(self, count: int, seconds: float) -> None:
+        """Claim more next time while batches are full and short: people wait for the batch that holds their ticket."""
+        if seconds > BATCH_SECONDS and count > SMALLEST:
+            self._size = max(SMALLEST, min(self._size, int(count * BATCH_SECONDS / seconds)))
+        elif count >= self._size and seconds < BATCH_SECONDS / 2:
+            self._size = min(self._size * 2, self.cap)
+        elif count < self._size // 2:
+            self._size = max(SMALLEST, self._size // 2)
 
     def _batch(self, limit: int, *, suspects: bool = False) -> int:
         service, kind, lane = self.name
@@ -191,7 +195,9 @@ class Lane:
                 if self.journal is not None:
                     # a slot for each lane object: services that share a process must not overwrite each other's notes
                     self.journal.note(f"{service}.{kind}.{lane}", service, kind, ids)
-                unit = self._handle(connection, work, now)
+                # what failed or crashed before is for this service alone, until it is known to be well
+                alone = suspects or any(one.failures for one in work)
+                unit = self._handle(connection, work, now, alone=alone)
             except Exception as error:
                 connection.rollback()
                 if is_passing(error):
@@ -199,32 +205,51 @@ class Lane:
                     raise
                 self._split(ids, error)
                 return len(ids)
-        self._finished(unit, len(work), monotonic() - started)
+        seconds = monotonic() - started
+        self._finished(unit, seconds)
+        if not suspects:
+            self._resize(len(work), seconds)
         return len(work)
 
-    def _handle(self, connection: Connection, work: list[Work], now: Any) -> Unit:
-        service, kind, _ = self.name
+    def _handle(self, connection: Connection, work: list[Work], now: Any, *, alone: bool = False) -> Unit:
+        service, _, _ = self.name
         unit = Unit(connection, now, Actor(kind="service", id=service), self.playbook(connection))
         crash_point("lane.claimed")
-        for result in self.handler.handle(unit, with_events(connection, work)):
-            unit.settle(service, result)
-            if self.on_armed is not None and result.due_at is not None:
-                self.on_armed(result.due_at - now)
-        unit.flush(service, kind)
+        if self.crew is not None and not alone:
+            took = self.crew.handle(unit, service, work)
+        else:
+            took = [self._alone(unit, with_events(connection, work))]
+        unit.flush()
         crash_point("lane.saved")
         connection.commit()
         crash_point("lane.committed")
         unit.committed()
-        for one in work:
-            if one.due_at <= now and not one.events:  # a timer: nothing new had happened
-                metrics.TIMER_LATENESS.labels(service).observe((now - one.due_at).total_seconds())
+        for one in took:
+            self.mates.get(one.service, self).took(one, now)
         return unit
 
-    def _finished(self, unit: Unit, count: int, seconds: float) -> None:
-        service = self.handler.service
-        metrics.HANDLED.labels(service, "done").inc(count)
-        metrics.HANDLE_SECONDS.labels(service).observe(seconds)
-        metrics.BATCH_SIZE.labels(service).observe(count)
+    def _alone(self, unit: Unit, work: list[Work]) -> Took:
+        service, armed = self.handler.service, None
+        for result in self.handler.handle(unit, work):
+            unit.settle(service, result)
+            if result.due_at is not None and (armed is None or result.due_at < armed):
+                armed = result.due_at
+        # a timer: nothing new had happened
+        late = tuple((unit.now - one.due_at).total_seconds() for one in work if not one.events)
+        return Took(service, len(work), armed, late)
+
+    def took(self, took: Took, now: Any) -> None:
+        """Note what this lane's service did in a batch that is committed, whichever lane claimed it."""
+        if took.armed is not None and self.on_armed is not None:
+            self.on_armed(took.armed - now)
+        metrics.HANDLED.labels(took.service, "done").inc(took.count)
+        metrics.BATCH_SIZE.labels(took.service).observe(took.count)
+        lateness = metrics.TIMER_LATENESS.labels(took.service)
+        for seconds in took.late:
+            lateness.observe(seconds)
+
+    def _finished(self, unit: Unit, seconds: float) -> None:
+        metrics.HANDLE_SECONDS.labels(self.handler.service).observe(seconds)
         if unit.woken:
             self.ring(unit.woken)
 
@@ -232,8 +257,10 @@ class Lane:
 
     def _split(self, ids: list[int], error: Exception) -> None:
         """Halve a failed batch until the culprits stand alone; each of them is noted, all others are handled."""
-        pending = [ids] if len(ids) == 1 else [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
-        if len(ids) == 1:
+        pending = [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+        if self.crew is not None:
+            pending = [ids]  # the failure may be another service's: this one is given its chance alone
+        elif len(ids) == 1:
             self._failed(ids[0], error)
             return
         while pending:
@@ -255,13 +282,13 @@ class Lane:
                 connection.rollback()
                 return None
             try:
-                unit = self._handle(connection, work, now)
+                unit = self._handle(connection, work, now, alone=True)
             except Exception as error:
                 connection.rollback()
                 if is_passing(error):
                     raise
                 return error
-        self._finished(unit, len(work), monotonic() - started)
+        self._finished(unit, monotonic() - started)
         return None
 
     def _failed(self, item_id: int, error: Exception) -> None:
@@ -282,3 +309,13 @@ class Lane:
         quarantined = row is not None and row.quarantined
         metrics.HANDLED.labels(service, "quarantined" if quarantined else "failed").inc()
         log.error("item_failed", service=service, kind=kind, item=item_id, quarantined=quarantined, exc_info=error)
+
+
+def team_up(lanes: Sequence[Lane]) -> None:
+    """Let the services among these lanes that decide tickets do so together, lane by lane."""
+    for name in {lane.lane for lane in lanes}:
+        mates = [lane for lane in lanes if lane.lane == name and lane.handler.kind == "ticket"]
+        if len(mates) > 1:
+            crew = Crew(tuple(lane.handler for lane in mates))
+            for lane in mates:
+                lane.crew, lane.mates = crew, {one.handler.service: one for one in mates}

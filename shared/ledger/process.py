@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Engine
 from shared.ledger.dispatch import Dispatcher
 from shared.ledger.housekeeping import Housekeeping
 from shared.ledger.kinds import LANES
-from shared.ledger.lane import Handler, Journal, Lane
+from shared.ledger.lane import Handler, Journal, Lane, team_up
+from shared.runtime import memory
 from shared.runtime.broker import Bells, DoorbellBroker, queue_name
 from shared.runtime.ids import ItemIds
 from shared.runtime.loops import Loop
@@ -95,6 +96,7 @@ class WorkerProcess:
             for handler in part.handlers
             for lane in self.lanes
         ]
+        team_up(self._built)
         return self._built
 
     def start(self) -> None:
@@ -110,6 +112,7 @@ class WorkerProcess:
                 loop.start()
             for background in part.background:
                 background.start()
+        memory.settle()
 
     def stop(self) -> None:
         """Drain: finish batches in hand, claim no more."""

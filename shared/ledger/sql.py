@@ -58,18 +58,23 @@ with events as (
     select service, kind, id, lane, due_at
     from json_to_recordset(%(wakes)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz)
     on conflict (kind, id, service) do update set due_at = least(a.due_at, excluded.due_at), lane = excluded.lane
+), fresh as (
+    insert into ledger.agenda (service, kind, id, lane, due_at, seen_version)
+    select service, kind, id, lane, due_at, seen
+    from json_to_recordset(%(fresh)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz, seen integer)
 )
 update ledger.agenda a set due_at = x.due_at, seen_version = x.seen, lane = x.lane, failures = 0, crashes = 0, error = null
-from json_to_recordset(%(selves)s) as x (id bigint, lane text, due_at timestamptz, seen integer)
-where a.service = %(service)s and a.kind = %(kind)s and a.id = x.id
+from json_to_recordset(%(selves)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz, seen integer)
+where a.service = x.service and a.kind = x.kind and a.id = x.id
 """
-"""All that a batch decided: events, ticket rows, other services' wake-ups, and the claimed agenda rows themselves."""
+"""All that a batch decided: events, ticket rows, other services' wake-ups, and the agenda rows of those who decided."""
 
-BUMP = """
-update {table} i set version = x.version
-from json_to_recordset(%(rows)s) as x (id bigint, version integer) where i.id = x.id
+SIBLINGS = """
+select a.service, a.id, a.seen_version, a.due_at,
+    a.failures = 0 and a.crashes = 0 and a.quarantined_at is null as sound
+from ledger.agenda a where a.kind = %(kind)s and a.id = any(%(ids)s) and a.service = any(%(services)s)
 """
-"""Versions of items whose row belongs to a service (deliveries)."""
+"""Other services' agenda rows of items whose lock is held: nobody else can move them."""
 
 SAVE_ITEMS = """
 update ledger.item i set version = x.version, state = coalesce(x.state, i.state)

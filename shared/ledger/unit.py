@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -97,15 +97,14 @@ class Unit:
     given: bool = False
     correlation: str = ""
     woken: set[tuple[str, str]] = field(default_factory=set)
-    """(service, lane) pairs to ring after the commit."""
+    """(service, lane) pairs to ring after the commit; complete after `flush`."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called in order once the transaction is committed (a sender takes over what was marked as being sent)."""
     _events: list[dict[str, Any]] = field(default_factory=list)
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     _items: list[dict[str, Any]] = field(default_factory=list)
-    _bumps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _wakes: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
-    _selves: list[dict[str, Any]] = field(default_factory=list)
+    _selves: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
 
     # ---- gathering ---------------------------------------------------------------------------------------------------
 
@@ -149,38 +148,45 @@ class Unit:
     def wake(self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None) -> None:
         """Put a locked (or brand-new) item on a service's agenda, now or at `due_at`; the earliest instant wins."""
         at = self.now if due_at is None else due_at
-        if at <= self.now:
-            self.woken.add((service, lane))
         known = self._wakes.get((service, kind, item_id))
         if known is None or at < known["due_at"]:
             row = {"service": service, "kind": kind, "id": item_id, "lane": lane, "due_at": at}
             self._wakes[(service, kind, item_id)] = row
 
-    def settle(self, service: str, result: Result) -> None:
-        """Gather what a handler made of a claimed item, and the claimed agenda row's own next instant."""
-        work, lane, version = result.work, result.work.lane, result.work.version
+    def settle(self, service: str, result: Result, *, fresh: bool = False) -> Ticket | None:
+        """Gather what a handler made of a claimed item, and its agenda row's own next instant; returns the ticket after it.
+
+        `fresh`: the service has no agenda row of this item yet.
+        """
+        work, lane, version, ticket = result.work, result.work.lane, result.work.version, None
         if work.kind == "ticket":
             correlation = work.events[-1].correlation if work.events else ""
             ticket = self.append_to_ticket(work.ticket, result.events, correlation=correlation, by=service)
             lane, version = ticket.lane, ticket.version
         elif result.events or result.state is not None:
             version = self.append(work.kind, work.id, work.version, result.events)
-            self._bump(work.kind, work.id, version, result.state)
+            self.bump(work.kind, work.id, version, result.state)
         due_at = result.due_at
-        if due_at is not None and due_at <= self.now:
-            self.woken.add((service, lane))
         # its own events count as seen: `version` covers them
-        self._selves.append({"id": work.id, "lane": lane, "due_at": due_at, "seen": version})
-
-    def _bump(self, kind: str, item_id: int, version: int, state: Any) -> None:
-        if KINDS[kind].stateful:
-            self._items.append({"id": item_id, "version": version, "state": state})
-        else:
-            self._bumps.setdefault(kind, []).append({"id": item_id, "version": version})
+        row = {"service": service, "kind": work.kind, "id": work.id, "lane": lane, "due_at": due_at, "seen": version}
+        self._selves[service, work.kind, work.id] = row | {"fresh": fresh}
+        return ticket
 
     def bump(self, kind: str, item_id: int, version: int, state: Any = None) -> None:
-        """Record a locked item's new version after `append` outside of `settle`."""
-        self._bump(kind, item_id, version, state)
+        """Record a locked item's new version after `append`. A service whose table holds the item's row writes it there itself."""
+        if KINDS[kind].stateful:
+            self._items.append({"id": item_id, "version": version, "state": state})
+
+    def take_wakes(self, kind: str, services: Container[str], ids: Container[int]) -> list[tuple[str, int]]:
+        """Take back wake-ups that are due now, as (service, id): the caller looks at the items in this transaction."""
+        taken = [
+            key
+            for key, row in self._wakes.items()
+            if key[0] in services and key[1] == kind and key[2] in ids and row["due_at"] <= self.now
+        ]
+        for key in taken:
+            del self._wakes[key]
+        return [(service, item_id) for service, _, item_id in taken]
 
     def row(
         self, kind: str, item_id: int, version: int, new: New, correlation: str, actor: Actor | None
@@ -217,13 +223,17 @@ class Unit:
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def flush(self, service: str = "", kind: str = "ticket") -> None:
+    def flush(self) -> None:
         """Write all that was gathered. Called once, before the commit."""
         connection = self.connection
         if self._items:
             connection.exec_driver_sql(sql.SAVE_ITEMS, {"rows": dumps(self._items)})
-        for bumped, rows in self._bumps.items():
-            connection.exec_driver_sql(sql.BUMP.format(table=KINDS[bumped].table), {"rows": dumps(rows)})
+        for key in self._wakes.keys() & self._selves.keys():
+            # one row is written once in a statement: what somebody else asked for comes on top of its own answer
+            row, wanted = self._selves[key], self._wakes.pop(key)["due_at"]
+            row["due_at"] = wanted if row["due_at"] is None else min(row["due_at"], wanted)
+        due = (row for rows in (self._wakes, self._selves) for row in rows.values() if row["due_at"] is not None)
+        self.woken.update((row["service"], row["lane"]) for row in due if row["due_at"] <= self.now)
         if self._events or self._tickets or self._wakes or self._selves:
             # sorted, so that two transactions never take agenda rows of new items in opposite order
             wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
@@ -233,9 +243,8 @@ class Unit:
                     "events": dumps(self._events),
                     "tickets": dumps([_ticket_row(ticket) for ticket in self._tickets.values()]),
                     "wakes": dumps(wakes),
-                    "selves": dumps(self._selves),
-                    "service": service,
-                    "kind": kind,
+                    "selves": dumps([row for row in self._selves.values() if not row["fresh"]]),
+                    "fresh": dumps([row for row in self._selves.values() if row["fresh"]]),
                 },
             )
 

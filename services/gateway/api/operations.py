@@ -122,7 +122,7 @@ async def patch_agent(call: Call) -> Response:
             version = unit.append("agent", row.id, row.version, [New(AgentChanged(agent=who, **changes))])
             unit.bump("agent", row.id, version, row.state | changes | {"overridden": kept})
             unit.wake("router", "agent", row.id, "urgent")
-            unit.flush("", "agent")
+            unit.flush()
             connection.commit()
             call.context.deps.directory.forget()
             call.context.deps.bells.ring(unit.woken)
