@@ -5,13 +5,16 @@ Every door calls `Intake.open_many`; what came through HTTP, a queue or a file i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.contracts import events as e
 from shared.contracts import intake as wire
@@ -24,10 +27,16 @@ from shared.ledger.unit import Unit, dumps
 from shared.playbook.intakecheck import check_fields
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
+from shared.playbook.store import NothingPublished
 from shared.runtime import metrics
 from shared.runtime.crash import crash_point
+from shared.runtime.database import is_passing
 from shared.ticket.state import Ticket
 
+log = structlog.get_logger()
+
+WAIT_SECONDS = 0.3
+"""Between two tries while the database is away."""
 GATEWAY = Actor(kind="service", id="gateway")
 
 
@@ -70,6 +79,33 @@ class Intake:
         self._deps.bells.ring(unit.woken)
         self._count(unit, submissions, answers)
         return answers
+
+    def open_patiently(self, submissions: Sequence[Submission], stop: threading.Event) -> list[Answer] | None:
+        """The same for what can wait: until the database is there, and one by one down to the culprit where a batch fails.
+
+        None when `stop` was set before the answers were known; then they may be there or not.
+        """
+        while not stop.is_set():
+            try:
+                return self._open_or_split(submissions)
+            except Exception as error:
+                if not (is_passing(error) or isinstance(error, PoolTimeout | NothingPublished)):
+                    raise
+                log.warning("intake_waits", count=len(submissions), error=f"{type(error).__name__}: {error}"[:200])
+                stop.wait(WAIT_SECONDS)
+        return None
+
+    def _open_or_split(self, submissions: Sequence[Submission]) -> list[Answer]:
+        try:
+            return self.open_many(submissions)
+        except Exception as error:
+            if is_passing(error) or isinstance(error, PoolTimeout | NothingPublished):
+                raise
+            if len(submissions) == 1:
+                log.error("ticket_cannot_be_opened", exc_info=error)
+                return [Answer(fault=Fault("", "it cannot be taken as it is"), code="invalid")]
+            half = len(submissions) // 2
+            return self._open_or_split(submissions[:half]) + self._open_or_split(submissions[half:])
 
     def open_on(self, connection: Connection, submissions: Sequence[Submission]) -> tuple[Unit, list[Answer]]:
         """The same inside the caller's transaction; the caller commits and rings."""

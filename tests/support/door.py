@@ -159,9 +159,14 @@ def free_port() -> int:
 
 @contextmanager
 def open_door(
-    database_url: str, *, redis_url: str | None = None, test_mode: bool = False, playbook: str = "selected"
+    database_url: str,
+    *,
+    redis_url: str | None = None,
+    gateway_database_url: str | None = None,
+    test_mode: bool = False,
+    playbook: str = "selected",
 ) -> Iterator[Door]:
-    """A gateway until the end of the block; its invariants hold then."""
+    """A gateway until the end of the block; its invariants hold then. `gateway_database_url`: its own way to the database."""
     settings = replace(
         Settings.from_environment({}),
         database_url=database_url,
@@ -181,8 +186,9 @@ def open_door(
         connection.commit()
     door = Door(settings, database, Engine(deps, database))
     door.settle()
+    own = replace(settings, database_url=gateway_database_url or database_url)
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(settings, stop), name="gateway-under-test")
+    thread = threading.Thread(target=serve, args=(own, stop), name="gateway-under-test")
     thread.start()
     try:
         until(lambda: _ready(door), seconds=30, what="the gateway is ready")
