@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -42,16 +43,17 @@ def act(
     `guard` may refuse first, knowing the ticket as it is under the lock. What is refused is rolled back whole.
     """
     playbook: Playbook = deps.playbooks.current(connection)
-    around = surroundings(deps.directory.get(connection), playbook)
+    directory = deps.directory.get(connection)
     ticket = lock(connection, [ticket_id]).get(ticket_id)
     if ticket is None:
         connection.rollback()
         return Outcome(None)
-    outcome = guard(ticket) or decide(ticket, command, actor, around)
+    now = business.now(connection)
+    outcome = guard(ticket) or decide(ticket, command, actor, surroundings(directory, playbook, now))
     if isinstance(outcome, Refused):
         connection.rollback()
         return Outcome(ticket, outcome)
-    unit = Unit(connection, business.now(connection), actor, playbook.number, given=True, correlation=correlation)
+    unit = Unit(connection, now, actor, playbook.number, given=True, correlation=correlation)
     ticket = unit.append_to_ticket(ticket, tuple(New(data) for data in outcome.events))
     unit.flush()
     connection.commit()
@@ -61,11 +63,15 @@ def act(
     return Outcome(ticket)
 
 
-def surroundings(directory: Directory, playbook: Playbook) -> Surroundings:
+def surroundings(directory: Directory, playbook: Playbook, now: datetime) -> Surroundings:
     """What a decision may know besides the ticket."""
     return Surroundings(
         groups=frozenset(directory.groups),
         agents={one.id: one.groups[0] if one.groups else "" for one in directory.people.values() if one.active},
+        heads={
+            one.id: frozenset(name for name in (one.lead, one.interface) if name) for one in directory.groups.values()
+        },
+        now=now,
         lanes=lane_rules(playbook).by_priority,
         priorities=frozenset(map(str, playbook.document.taxonomy.priority.values)),
     )

@@ -113,12 +113,13 @@ class Intake:
         unit = Unit(connection, business.now(connection), GATEWAY, playbook.number, given=True)
         answers: list[Answer | None] = [self._check(one, unit, playbook) for one in submissions]
         self._repeated_keys(connection, submissions, answers)
-        self._repeats(unit, submissions, answers)
         twice = _same_keys(submissions, answers)
-        todo = [index for index, answer in enumerate(answers) if answer is None and index not in twice]
-        openings = [self._opening(submissions[index], unit, playbook) for index in todo]
-        for index, opened in zip(todo, open_tickets(unit, openings, self._deps.ids), strict=True):
-            answers[index] = Answer(opened.ticket, opened.new, opened.conflict, code=_code(opened.new, opened.conflict))
+        self._repeats(unit, submissions, answers, playbook, set(twice))
+        later = self._later_repeats(submissions, answers, set(twice))
+        self._open(unit, submissions, answers, playbook, later | set(twice))
+        if later:
+            self._repeats(unit, submissions, answers, playbook, set(twice))
+            self._open(unit, submissions, answers, playbook, set(twice))  # whose first one was refused
         for index, first in twice.items():
             answers[index] = _repeated(answers[first], submissions[first], submissions[index])
         done = [answer for answer in answers if answer is not None]
@@ -136,45 +137,96 @@ class Intake:
             return Answer(fault=error.fault, code="invalid")
         return None
 
-    def _opening(self, one: Submission, unit: Unit, playbook: Playbook) -> Opening:
+    def _open(
+        self,
+        unit: Unit,
+        submissions: Sequence[Submission],
+        answers: list[Answer | None],
+        playbook: Playbook,
+        but: set[int],
+    ) -> None:
+        todo = [index for index, answer in enumerate(answers) if answer is None and index not in but]
+        openings = [self._opening(submissions[index], unit, playbook) for index in todo]
+        for index, opened in zip(todo, open_tickets(unit, openings, self._deps.ids), strict=True):
+            answers[index] = Answer(opened.ticket, opened.new, opened.conflict, code=_code(opened.new, opened.conflict))
+
+    def _opening(self, one: Submission, unit: Unit, playbook: Playbook, *then: New) -> Opening:
         ticket = one.ticket
         lane = lane_rules(playbook).at_intake(_facts(ticket))
         at = ticket.opened_at.astimezone(UTC) if ticket.opened_at else None
         return Opening(
-            (New(wire.opened(ticket, lane), happened_at=at),), one.actor, body_digest(ticket), one.correlation
+            (New(wire.opened(ticket, lane), happened_at=at), *then), one.actor, body_digest(ticket), one.correlation
         )
 
-    def _repeats(self, unit: Unit, submissions: Sequence[Submission], answers: list[Answer | None]) -> None:
-        """Alarms whose `dedup_key` an open ticket has already: noted on that one instead of opening another."""
+    def _later_repeats(
+        self, submissions: Sequence[Submission], answers: Sequence[Answer | None], but: set[int]
+    ) -> set[int]:
+        """Of several first alarms of one kind in one submission, those after the first: they repeat it."""
+        first: dict[str, int] = {}
+        for index, one in enumerate(submissions):
+            if answers[index] is None and one.ticket.dedup_key is not None and index not in but:
+                first.setdefault(one.ticket.dedup_key, index)
+        return {
+            index
+            for index, one in enumerate(submissions)
+            if one.ticket.dedup_key in first and answers[index] is None and first[one.ticket.dedup_key] != index
+            and index not in but
+        }
+
+    def _repeats(
+        self,
+        unit: Unit,
+        submissions: Sequence[Submission],
+        answers: list[Answer | None],
+        playbook: Playbook,
+        but: set[int],
+    ) -> None:
+        """Alarms whose `dedup_key` an open ticket has already: noted on that one, and over at once, merged into it.
+
+        The repeat is a ticket of its own all the same, so that sending it again (same source and external id) changes nothing.
+        Nobody is woken for it: no timers, no messages, no load.
+        """
         keyed: dict[str, list[int]] = {}
         for index, one in enumerate(submissions):
-            if answers[index] is None and one.ticket.dedup_key is not None:
+            if answers[index] is None and one.ticket.dedup_key is not None and index not in but:
                 keyed.setdefault(one.ticket.dedup_key, []).append(index)
         if not keyed:
             return
-        connection = unit.connection
-        # one intake at a time for each key, in key order: two first alarms of one kind must not both open a ticket
+        targets = self._open_with(unit.connection, sorted(keyed))
+        pairs = [(index, key) for key in sorted(targets) for index in keyed[key]]
+        openings = [
+            self._opening(submissions[index], unit, playbook, New(e.TicketMerged(into=targets[key].id)))
+            for index, key in pairs
+        ]
+        for (index, key), opened in zip(pairs, open_tickets(unit, openings, self._deps.ids, quiet=True), strict=True):
+            one, target = submissions[index], targets[key]
+            answers[index] = Answer(
+                opened.ticket, code="conflict" if opened.conflict else "repeat", conflict=opened.conflict
+            )
+            if opened.new:
+                noted = e.TicketNoted(text=one.ticket.subject, repeat=msgspec.to_builtins(one.ticket))
+                targets[key] = unit.append_to_ticket(
+                    target, (New(noted),), actor=one.actor, correlation=one.correlation
+                )
+                if not target.classified:  # held, perhaps: one more may be what a hold rule waits for
+                    unit.wake("router", "ticket", target.id, target.lane)
+
+    def _open_with(self, connection: Connection, keys: list[str]) -> dict[str, Ticket]:
+        """The oldest open ticket of each `dedup_key`, locked.
+
+        One intake at a time for each key, in key order: two first alarms of one kind must not both open a ticket.
+        """
         connection.exec_driver_sql(
             "select pg_advisory_xact_lock(20834, hashtext(k)) from (select unnest(%s::text[]) k order by 1) keys",
-            (sorted(keyed),),
+            (keys,),
         )
         rows = connection.exec_driver_sql(
             """select dedup_key, min(id) as id from ledger.ticket
             where dedup_key = any(%s) and status in ('new', 'assigned', 'in_progress', 'pending') group by 1""",
-            (sorted(keyed),),
+            (keys,),
         ).all()
         tickets = lock(connection, (row.id for row in rows))
-        for row in rows:
-            ticket = tickets[row.id]
-            if not ticket.is_open:
-                continue
-            for index in keyed[row.dedup_key]:
-                one = submissions[index]
-                if (one.ticket.source, one.ticket.external_id) == (ticket.source, ticket.external_id):
-                    continue
-                noted = e.TicketNoted(text=one.ticket.subject, repeat=msgspec.to_builtins(one.ticket))
-                ticket = unit.append_to_ticket(ticket, (New(noted),), actor=one.actor, correlation=one.correlation)
-                answers[index] = Answer(ticket, code="repeat")
+        return {row.dedup_key: tickets[row.id] for row in rows if tickets[row.id].is_open}
 
     def _repeated_keys(
         self, connection: Connection, submissions: Sequence[Submission], answers: list[Answer | None]

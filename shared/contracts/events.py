@@ -68,6 +68,16 @@ class TicketClassified(Data, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
 
 
+class TicketHeld(Data, frozen=True, kw_only=True):
+    """Not acted on yet: a rule acts only from `at_least` of its kind (`key`) within `within_seconds`; given up at `until`."""
+
+    type: ClassVar[str] = "ticket.held"
+    key: str
+    at_least: int
+    within_seconds: float
+    until: datetime
+
+
 class TicketSet(Data, frozen=True, kw_only=True):
     """A person changed labels, fields or the priority; only what changed is named."""
 
@@ -130,7 +140,10 @@ class TicketDeclined(Data, frozen=True, kw_only=True):
 
 
 class TicketTransferred(Data, frozen=True, kw_only=True):
-    """To a group (the router then assigns) or to an agent (`TicketAssigned` follows in the same append)."""
+    """To a group (the router then assigns) or to an agent (`TicketAssigned` follows in the same append).
+
+    `returned`: the receiving side rejected it, and it goes back to where it came from.
+    """
 
     type: ClassVar[str] = "ticket.transferred"
     group: str
@@ -138,6 +151,7 @@ class TicketTransferred(Data, frozen=True, kw_only=True):
     from_group: str | None = None
     from_agent: str | None = None
     reason: str = ""
+    returned: bool = False
 
 
 class TicketReplied(Data, frozen=True, kw_only=True):
@@ -423,8 +437,8 @@ class DeliverySuppressed(_Delivery, frozen=True, kw_only=True):
 CATALOGUE: dict[str, type[Data]] = {
     struct.type: struct
     for struct in (
-        TicketOpened, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted, TicketDeclined,
-        TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
+        TicketOpened, TicketHeld, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted,
+        TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketAssignmentFailed, AgentChanged, PlaybookPublished,
         SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationEnded, EscalationExhausted,

@@ -42,6 +42,7 @@ _EVERY_DECIDER = ("router", "sla", "escalation", "notifier")
 
 WAKES: dict[str, tuple[str, ...]] = {
     "ticket.opened": ("router",),
+    "ticket.held": (),
     "ticket.classified": ("sla", "escalation"),
     "ticket.set": ("router", "sla", "escalation"),
     "ticket.queued": ("sla", "escalation", "notifier"),

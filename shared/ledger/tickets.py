@@ -52,8 +52,10 @@ def digest(body: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), signed=True)
 
 
-def open_tickets(unit: Unit, openings: Sequence[Opening], ids: ItemIds) -> list[Opened]:
+def open_tickets(unit: Unit, openings: Sequence[Opening], ids: ItemIds, *, quiet: bool = False) -> list[Opened]:
     """Open many tickets in one statement; answers in the order given. Durable when the caller commits.
+
+    `quiet`: no service is woken; for tickets that are over in the same breath (repeats, merged into an open one).
 
     The same (source, external_id) twice, also within one call, is one ticket: the later ones are repeats, or conflicts when their
     body is another.
@@ -67,7 +69,7 @@ def open_tickets(unit: Unit, openings: Sequence[Opening], ids: ItemIds) -> list[
     order = [distinct[key] for key in sorted(distinct, key=str)]
     fresh_ids = dict(zip(order, ids.take(unit.connection, len(order)), strict=True))
     tickets = {index: _open(unit, fresh_ids[index], openings[index]) for index in order}
-    inserted = _insert(unit, [(tickets[index], openings[index]) for index in order])
+    inserted = _insert(unit, [(tickets[index], openings[index]) for index in order], quiet)
     present = _present(unit.connection, [openings[i].data for i in order if tickets[i].id not in inserted])
     answers: list[Opened] = []
     for index, opening in enumerate(openings):
@@ -109,8 +111,10 @@ def _open(unit: Unit, ticket_id: int, opening: Opening) -> Ticket:
     return ticket
 
 
-def _insert(unit: Unit, pairs: Sequence[tuple[Ticket, Opening]]) -> set[int]:
-    services = tuple(dict.fromkeys(s for _, o in pairs for new in o.events for s in WAKES[new.data.type]))
+def _insert(unit: Unit, pairs: Sequence[tuple[Ticket, Opening]], quiet: bool) -> set[int]:
+    services = (
+        () if quiet else tuple(dict.fromkeys(s for _, o in pairs for new in o.events for s in WAKES[new.data.type]))
+    )
     rows = unit.connection.exec_driver_sql(
         sql.OPEN_TICKETS,
         {

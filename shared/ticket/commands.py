@@ -7,14 +7,15 @@ holds, by the same person, is accepted with no events, so that a retried request
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor
-from shared.ticket.state import Ticket
+from shared.ticket.state import Handover, Ticket
 
 
 class ActorIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +149,10 @@ class Surroundings:
     groups: frozenset[str] = frozenset()
     agents: dict[str, str] | None = None
     """Agent id -> home group."""
+    heads: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Group -> its lead and its interface person: they may reject what is transferred to the group."""
+    now: datetime | None = None
+    """Business now: an offer is taken late from its end on."""
     lanes: Callable[[str, str], str] = lambda priority, lane: lane
     """(priority, present lane) -> lane, as the playbook says."""
     priorities: frozenset[str] = frozenset()
@@ -181,6 +186,8 @@ def _accept(t: Ticket, c: Accept, actor: Actor, around: Surroundings) -> Outcome
         return Refused("not_assignee", f"the ticket is offered to {t.offered_to}")
     if around.agents is not None and actor.id not in around.agents:
         return Refused("not_agent", f"{actor.id} is no agent")
+    if _too_late(t, actor, around):
+        return Refused("too_late", "the offer is over")
     home = (around.agents or {}).get(actor.id)
     number = t.assignment + (t.offered_to is None)
     return Accepted(
@@ -191,12 +198,39 @@ def _accept(t: Ticket, c: Accept, actor: Actor, around: Surroundings) -> Outcome
     )
 
 
+def _too_late(t: Ticket, actor: Actor, around: Surroundings) -> bool:
+    """An offer ends with its time, also when the router has not noticed yet; who let it pass, or declined, cannot come back."""
+    if t.offered_to is None:
+        return actor.id in t.declined
+    return around.now is not None and t.offered_until is not None and around.now > t.offered_until
+
+
 def _decline(t: Ticket, c: Decline, actor: Actor, around: Surroundings) -> Outcome:
+    """Not mine: the next one is asked. What was transferred, and is rejected by whom it was sent to, goes back instead."""
     if refused := _not_open(t):
         return refused
-    if actor.id not in (t.assignee, t.offered_to):
+    mine = actor.id in (t.assignee, t.offered_to)
+    head = actor.id in around.heads.get(t.group or "", frozenset())
+    if not mine and not (head and t.handover is not None):
         return Refused("not_assignee", f"the ticket is not with {actor.id}")
-    return Accepted((e.TicketDeclined(agent=actor.id, assignment=t.assignment, reason=c.reason),))
+    declined = e.TicketDeclined(agent=actor.id, assignment=t.assignment, reason=c.reason)
+    if t.handover is None or not (head or t.handover.to_agent == actor.id):
+        return Accepted((declined,))
+    return Accepted((declined, *_sent_back(t, t.handover, c.reason)) if mine else _sent_back(t, t.handover, c.reason))
+
+
+def _sent_back(t: Ticket, handover: Handover, reason: str) -> tuple[e.Data, ...]:
+    back = e.TicketTransferred(
+        group=handover.group or t.group or "",
+        agent=handover.agent,
+        from_group=t.group,
+        from_agent=t.assignee,
+        reason=f"rejected: {reason}" if reason else "rejected",
+        returned=True,
+    )
+    if handover.agent is None:
+        return (back,)
+    return back, e.TicketAssigned(group=back.group, agent=handover.agent, assignment=t.assignment + 1, node=t.node)
 
 
 def _transfer(t: Ticket, c: Transfer, actor: Actor, around: Surroundings) -> Outcome:
@@ -308,6 +342,8 @@ def _resolve(t: Ticket, c: Resolve, actor: Actor, around: Surroundings) -> Outco
 def _reopen(t: Ticket, c: Reopen, actor: Actor, around: Surroundings) -> Outcome:
     if t.is_open:
         return Accepted() if t.reopened else Refused("open", "the ticket is open")
+    if actor.kind in ("automation", "service"):
+        return Refused("automated", "an automated sender does not reopen a ticket")
     return Accepted((e.TicketReopened(reason=c.reason),))
 
 

@@ -27,10 +27,20 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     due_at: datetime | None = None
 
 
+class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A transfer that the receiving side has neither accepted nor rejected yet: where it came from."""
+
+    group: str | None
+    agent: str | None
+    at: datetime
+    to_agent: str | None = None
+
+
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything decisions need, small enough to be rewritten with each append; long texts stay in the events.
 
     `group`, `assignee` and `node` are those of the main path. `assignment` counts assignments; `escalation` is the open one.
+    `classified` is False until the router has said what the ticket is, however much people have set by then.
     """
 
     id: int
@@ -48,6 +58,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, e.Label] = {}
     fields: dict[str, Any] = {}
     priority: str | None = None
+    classified: bool = False
     group: str | None = None
     assignee: str | None = None
     last_assignee: str | None = None
@@ -56,6 +67,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     assigned_at: datetime | None = None
     declined: tuple[str, ...] = ()
     offered_to: str | None = None
+    offered_until: datetime | None = None
+    handover: Handover | None = None
     skills: dict[str, int] = {}
     node: str = MAIN
     nodes: tuple[Node, ...] = ()
@@ -123,10 +136,12 @@ def project(recorded: list[Recorded]) -> Ticket:
 # ---- one function an event; each returns the members that change -----------------------------------------------------------
 
 _Changes = dict[str, Any]
+_NO_OFFER: _Changes = {"offered_to": None, "offered_until": None}
 
 
 def _classified(t: Ticket, d: e.TicketClassified, _: datetime) -> _Changes:
     return {
+        "classified": True,
         "labels": d.labels,
         "priority": d.priority,
         "group": d.group,
@@ -154,13 +169,13 @@ def _queued(t: Ticket, d: e.TicketQueued, _: datetime) -> _Changes:
         "status": status,
         "assignee": None,
         "accepted": False,
-        "offered_to": None,
+        **_NO_OFFER,
         "assigned_at": None,
     }
 
 
 def _offered(t: Ticket, d: e.TicketOffered, _: datetime) -> _Changes:
-    return {"group": d.group, "offered_to": d.agent, "assignment": d.assignment}
+    return {"group": d.group, "offered_to": d.agent, "offered_until": d.expires_at, "assignment": d.assignment}
 
 
 def _assigned(t: Ticket, d: e.TicketAssigned, at: datetime) -> _Changes:
@@ -173,7 +188,7 @@ def _assigned(t: Ticket, d: e.TicketAssigned, at: datetime) -> _Changes:
         "assignment": d.assignment,
         "assigned_at": at,
         "accepted": False,
-        "offered_to": None,
+        **_NO_OFFER,
         "status": "pending" if t.status == "pending" else "assigned",
         "nodes": _owned(t.nodes, d.node, d.visit, d.group, d.agent),
     }
@@ -182,15 +197,21 @@ def _assigned(t: Ticket, d: e.TicketAssigned, at: datetime) -> _Changes:
 def _accepted(t: Ticket, d: e.TicketAccepted, _: datetime) -> _Changes:
     if d.node != t.node:
         return {}
-    return {"accepted": True, "declined": (), "status": "pending" if t.status == "pending" else "in_progress"}
+    return {
+        "accepted": True,
+        "declined": (),
+        "handover": None,
+        "status": "pending" if t.status == "pending" else "in_progress",
+    }
 
 
 def _declined(t: Ticket, d: e.TicketDeclined, _: datetime) -> _Changes:
     return {**_unowned(t), "declined": (*(one for one in t.declined if one != d.agent), d.agent)}
 
 
-def _transferred(t: Ticket, d: e.TicketTransferred, _: datetime) -> _Changes:
-    return {**_unowned(t), "group": d.group, "declined": ()}
+def _transferred(t: Ticket, d: e.TicketTransferred, at: datetime) -> _Changes:
+    handover = None if d.returned else Handover(d.from_group, d.from_agent, at, d.agent)
+    return {**_unowned(t), "group": d.group, "declined": (), "handover": handover}
 
 
 def _replied(t: Ticket, d: e.TicketReplied, _: datetime) -> _Changes:
@@ -209,7 +230,7 @@ def _resumed(t: Ticket, _d: e.TicketResumed, _: datetime) -> _Changes:
 
 
 def _resolved(t: Ticket, _d: e.TicketResolved, at: datetime) -> _Changes:
-    return {"status": "resolved", "resolved_at": at, "pause_reason": None, "offered_to": None}
+    return {"status": "resolved", "resolved_at": at, "pause_reason": None, "handover": None, **_NO_OFFER}
 
 
 def _reopened(t: Ticket, _d: e.TicketReopened, _: datetime) -> _Changes:
@@ -226,15 +247,16 @@ def _reopened(t: Ticket, _d: e.TicketReopened, _: datetime) -> _Changes:
 def _closed(t: Ticket, _d: e.TicketClosed, at: datetime) -> _Changes:
     return {
         "status": "closed",
+        "handover": None,
         "closed_at": at,
         "resolved_at": t.resolved_at or at,
         "pause_reason": None,
-        "offered_to": None,
+        **_NO_OFFER,
     }
 
 
 def _merged(t: Ticket, d: e.TicketMerged, at: datetime) -> _Changes:
-    return {"status": "merged", "merged_into": d.into, "closed_at": at, "offered_to": None}
+    return {"status": "merged", "merged_into": d.into, "closed_at": at, **_NO_OFFER}
 
 
 def _rated(t: Ticket, d: e.TicketRated, _: datetime) -> _Changes:
@@ -258,7 +280,7 @@ def _escalation_over(t: Ticket, d: e.EscalationEnded | e.EscalationExhausted, _:
 
 
 def _unowned(t: Ticket) -> _Changes:
-    return {"status": "new", "assignee": None, "accepted": False, "offered_to": None, "assigned_at": None}
+    return {"status": "new", "assignee": None, "accepted": False, **_NO_OFFER, "assigned_at": None}
 
 
 def _owned(nodes: tuple[Node, ...], name: str, visit: int, group: str, agent: str) -> tuple[Node, ...]:

@@ -54,8 +54,9 @@ def _created(done: Answer) -> Response:
 
 
 def accepted(ticket: Ticket) -> dict[str, Any]:
-    """What an intake answers about a ticket."""
-    return {"id": str(ticket.id), "number": ticket.number, "status": ticket.status, "version": ticket.version}
+    """What an intake answers about a ticket; a repeat names the open ticket that it was noted on."""
+    shown = {"id": str(ticket.id), "number": ticket.number, "status": ticket.status, "version": ticket.version}
+    return shown if ticket.merged_into is None else shown | {"merged_into": str(ticket.merged_into)}
 
 
 async def create_batch(call: Call) -> Response:
