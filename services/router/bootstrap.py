@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from services.router.handlers import MindPeople, RouteTickets
+from services.router import answer_store
+from services.router.asking.fetcher import Fetcher
+from services.router.handlers import RouteTickets
+from services.router.people import MindPeople, look_again
 from shared.ledger.process import Deps, Parts
+from shared.runtime.loops import Loop
+
+LOOK_SECONDS = 1.0
+CLEAN_SECONDS = 60.0
 
 
 def build(deps: Deps) -> Parts:
     """The service, ready to run."""
-    return Parts("router", handlers=(RouteTickets(deps), MindPeople(deps)), cap=200)
+    fetcher = Fetcher(deps)
+    loops = (
+        Loop("router", "drain", LOOK_SECONDS, lambda: _look(deps)),
+        Loop("router", "clean", CLEAN_SECONDS, lambda: _clean(deps)),
+    )
+    handlers = (RouteTickets(deps, asker=fetcher), MindPeople(deps))
+    return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=200)
+
+
+def _look(deps: Deps) -> None:
+    look_again(deps)
+
+
+def _clean(deps: Deps) -> None:
+    with deps.engine.begin() as connection:
+        answer_store.clean(connection)

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.router.domain.classify import Classifier
 from services.router.domain.desk import Desk, desk_of
+from services.router.domain.draft import hundredths
 from services.router.domain.pool import Absence, Agent, Pool, Turns
 from services.router.store import Load
 from shared.directory.people import Directory
+from shared.playbook.facts import Facts
+from shared.playbook.livefacts import live_facts
 from shared.playbook.model import Playbook
 from shared.playbook.routing import Group
+from shared.playbook.sla import DEFAULT, Target
+from shared.ticket.state import Ticket
+
+HANDLE_SECONDS = 900.0
+"""How long a ticket is worked on, where nothing says so: only look-ahead weighs it."""
+
+
+Promise = tuple[Callable[[Facts], bool], str | None, Mapping[str, Target]]
+"""Condition, calendar and targets by priority of an SLA policy: the first answer's, or the resolution's where that is all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Classifier and desks of one version."""
+    """Classifier and desks of one version. `ahead`: groups that look ahead; `budget`: how long a ticket may wait for answers."""
 
     classifier: Classifier
     desks: dict[str, Desk]
     groups: dict[str, Group]
     factors: dict[str, float]
     lightest: int
+    ahead: frozenset[str]
+    budget: timedelta
+    promises: tuple[Promise, ...]
+    playbook: Playbook
+    handle_seconds: float = HANDLE_SECONDS
 
     def reach(self, group: str) -> set[str]:
         """The group and those it overflows to."""
@@ -33,9 +50,38 @@ class Compiled:
             group = self.desks[group].overflow or ""
         return found
 
+    def fed_by(self, groups: Iterable[str]) -> set[str]:
+        """Groups whose waiting tickets the people of these groups may take: their own, and those that overflow into them."""
+        known = set(groups) & set(self.desks)
+        return {name for name in self.desks if not known.isdisjoint(self.reach(name))}
+
     def factor(self, status: str) -> float:
         """What a ticket's state makes of its weight."""
         return self.factors.get(status, 1.0)
+
+    def weight_of(self, ticket: Ticket) -> int:
+        """What the ticket takes of a capacity, in hundredths."""
+        if ticket.weight is not None:
+            return hundredths(ticket.weight)
+        return self.classifier.weight(live_facts(ticket))
+
+    def department(self, group: str | None) -> str:
+        """A group's department; a group without one is its own."""
+        known = self.groups.get(group or "")
+        return known.department or (group or "") if known is not None else group or ""
+
+    def promise(self, ticket: Ticket) -> datetime | None:
+        """By when the ticket is promised to be answered (or resolved), as far as the playbook alone says."""
+        facts = live_facts(ticket)
+        for holds, calendar, targets in self.promises:
+            if not holds(facts):
+                continue
+            target = targets.get(ticket.priority or "", targets.get(DEFAULT))
+            if not isinstance(target, timedelta):
+                return None
+            hours = self.playbook.calendars.get(calendar or "")
+            return ticket.opened_at + target if hours is None else hours.add(ticket.opened_at, target)
+        return None
 
 
 def compiled(playbook: Playbook) -> Compiled:
@@ -46,24 +92,37 @@ def compiled(playbook: Playbook) -> Compiled:
 def _compile(playbook: Playbook) -> Compiled:
     routing = playbook.routing
     weights = [routing.work.default, *(rule.weight for rule in routing.work.rules)]
+    weights += [rule.then.weight for one in routing.rules for rule in one.rules if rule.then.weight is not None]
     factors = [1.0, *routing.work.states.values()]
+    asked = [routing.enrichments[name].timeout for one in routing.rules for name in one.enrich]
     return Compiled(
         Classifier(routing, playbook.schema),
         {name: desk_of(name, group) for name, group in routing.groups.items()},
         dict(routing.groups),
         dict(routing.work.states),
         max(1, int(min(weights) * min(factors) * 100)),
+        frozenset(name for name, group in routing.groups.items() if group.look_ahead),
+        max(asked, default=timedelta(0)),
+        tuple(_promises(playbook)),
+        playbook,
     )
+
+
+def _promises(playbook: Playbook) -> Iterable[Promise]:
+    for place, policy in enumerate(playbook.document.sla):
+        metric = next((one for one in ("first_response", "resolution") if one in policy.targets), None)
+        if metric is not None:
+            yield playbook.condition(policy.when, f"sla[{place}].when"), policy.calendar, policy.targets_of(metric)
 
 
 def pool_of(
     directory: Directory,
     desks: Iterable[Desk],
-    loads: dict[str, Load],
+    loads: Mapping[str, Load],
     turns: dict[str, Turns],
     recent: dict[tuple[str, str], int],
 ) -> Pool:
-    """The people whose loads are locked, as the assigner sees them."""
+    """The people whose loads are given (locked, where tickets are given out), as the assigner sees them."""
     agents = {}
     for agent_id, load in loads.items():
         person = directory.people.get(agent_id)

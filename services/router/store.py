@@ -49,6 +49,18 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A ticket on the waiting list as others see it who may have to let it go first."""
+
+    ticket_id: int
+    group: str
+    line: str
+    rank: int
+    queued_at: datetime
+    demand: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What an agent carries (hundredths), and when they last got something (Unix time)."""
 
@@ -67,6 +79,7 @@ class Changes:
     waits: list[dict[str, Any]] = field(default_factory=list)
     served: list[int] = field(default_factory=list)
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    owners: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Tables(Protocol):
@@ -78,9 +91,15 @@ class Tables(Protocol):
     def turns(self, connection: Connection, groups: Iterable[str]) -> dict[str, Turns]: ...
     def recent(self, connection: Connection, group: str, after: datetime) -> dict[str, int]: ...
     def save(self, connection: Connection, changes: Changes, moved_turns: Mapping[str, Turns]) -> None: ...
-    def next_waiting(
-        self, connection: Connection, groups: Iterable[str], limit: int, but: Sequence[int]
-    ) -> list[int]: ...
+    def lines(
+        self, connection: Connection, groups: Iterable[str], but: Sequence[int], limit: int
+    ) -> list[Standing]: ...
+    def standing(
+        self, connection: Connection, wanted: Sequence[Mapping[str, Any]], but: Sequence[int]
+    ) -> list[Standing]: ...
+    def last_owners(
+        self, connection: Connection, wanted: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], str]: ...
 
 
 _HELD = """
@@ -105,16 +124,17 @@ with ended as (
     from json_to_recordset(%(ended)s) as x (ticket_id bigint, assignment integer, ended_at timestamptz)
     where a.ticket_id = x.ticket_id and a.assignment = x.assignment
 ), reweighed as (
-    update router.assignment a set weight = x.weight, offer = x.offer
-    from json_to_recordset(%(reweighed)s) as x (ticket_id bigint, assignment integer, weight integer, offer boolean)
+    update router.assignment a set weight = x.weight, base = x.base, offer = x.offer
+    from json_to_recordset(%(reweighed)s)
+        as x (ticket_id bigint, assignment integer, weight integer, base integer, offer boolean)
     where a.ticket_id = x.ticket_id and a.assignment = x.assignment
 ), waits as (
-    insert into router.waiting as w (ticket_id, group_name, rank, queued_at, cause, demand, failed)
-    select ticket_id, group_name, rank, queued_at, cause, demand, failed
+    insert into router.waiting as w (ticket_id, group_name, rank, queued_at, cause, demand, line, failed)
+    select ticket_id, group_name, rank, queued_at, cause, demand, line, failed
     from json_to_recordset(%(waits)s) as x (ticket_id bigint, group_name text, rank integer, queued_at timestamptz, cause text,
-        demand jsonb, failed boolean)
+        demand jsonb, line text, failed boolean)
     on conflict (ticket_id) do update set group_name = excluded.group_name, rank = excluded.rank, cause = excluded.cause,
-        demand = excluded.demand, failed = excluded.failed
+        demand = excluded.demand, line = excluded.line, failed = excluded.failed
 ), served as (
     delete from router.waiting where ticket_id = any(%(served)s)
 ), loads as (
@@ -135,9 +155,29 @@ from json_to_recordset(%(opened)s) as x (ticket_id bigint, assignment integer, n
 """
 """A statement of its own: within one statement the unique index would still see the assignment that is being ended."""
 
-_NEXT_WAITING = """
-select ticket_id from router.waiting where group_name = any(%(groups)s) and not ticket_id = any(%(but)s)
-order by rank, queued_at limit %(limit)s
+_LINES = """
+with recursive l as (
+    (select group_name, line from router.waiting where group_name = any(%(groups)s) order by group_name, line limit 1)
+    union all
+    select n.group_name, n.line from l cross join lateral (
+        select w.group_name, w.line from router.waiting w
+        where w.group_name = any(%(groups)s) and (w.group_name, w.line) > (l.group_name, l.line)
+        order by w.group_name, w.line limit 1) n
+)
+select h.* from (select * from l limit %(limit)s) l cross join lateral (
+    select w.ticket_id, w.group_name, w.line, w.rank, w.queued_at, w.demand from router.waiting w
+    where w.group_name = l.group_name and w.line = l.line and not (w.ticket_id = any(%(but)s))
+    order by w.rank, w.queued_at limit 1) h
+order by h.rank, h.queued_at
+"""
+"""The head of each line of some groups: one index look-up a line, however long the lines are."""
+
+_STANDING = """
+select w.ticket_id, w.group_name, w.line, w.rank, w.queued_at, w.demand
+from json_to_recordset(%(wanted)s) as x (group_name text, line text, n integer) cross join lateral (
+    select * from router.waiting w
+    where w.group_name = x.group_name and w.line = x.line and not (w.ticket_id = any(%(but)s))
+    order by w.rank, w.queued_at limit x.n) w
 """
 
 
@@ -195,9 +235,59 @@ def save(connection: Connection, changes: Changes, moved_turns: Mapping[str, Tur
     )
     if changes.opened:
         connection.exec_driver_sql(_OPEN, {"opened": _json(changes.opened)})
+    remember_owners(connection, changes.owners)
 
 
-def next_waiting(connection: Connection, groups: Iterable[str], limit: int, but: Sequence[int]) -> list[int]:
-    """Waiting tickets of groups, by priority, then by waiting time; `but` are in hand already."""
-    rows = connection.exec_driver_sql(_NEXT_WAITING, {"groups": sorted(set(groups)), "limit": limit, "but": list(but)})
-    return [row.ticket_id for row in rows]
+def lines(connection: Connection, groups: Iterable[str], but: Sequence[int], limit: int) -> list[Standing]:
+    """The first of each line of waiting tickets in groups, by priority, then by waiting time; `but` are in hand already."""
+    values = {"groups": sorted(set(groups)), "but": list(but), "limit": limit}
+    return [Standing(*row) for row in connection.exec_driver_sql(_LINES, values)]
+
+
+def standing(connection: Connection, wanted: Sequence[Mapping[str, Any]], but: Sequence[int]) -> list[Standing]:
+    """The first `n` of each of these lines."""
+    rows = connection.exec_driver_sql(_STANDING, {"wanted": _json(wanted), "but": list(but)})
+    return [Standing(*row) for row in rows]
+
+
+def loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
+    """Loads of agents as they are, without a lock: for looking, not for giving out."""
+    wanted = sorted(set(agents))
+    rows = connection.exec_driver_sql(_LOADS.removesuffix("for update\n"), {"agents": wanted}).all()
+    found = {row.agent: Load(row.load, row.open_count, row.last_assigned) for row in rows}
+    return {agent: found.get(agent, Load(0, 0, 0.0)) for agent in wanted}
+
+
+def waiting_groups(connection: Connection) -> list[str]:
+    """Groups in which somebody waits."""
+    rows = connection.exec_driver_sql(
+        """with recursive g as (
+            (select group_name from router.waiting order by group_name limit 1)
+            union all
+            select n.group_name from g cross join lateral (
+                select w.group_name from router.waiting w where w.group_name > g.group_name order by w.group_name limit 1) n
+        ) select group_name from g"""
+    )
+    return [str(row.group_name) for row in rows]
+
+
+def last_owners(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Who had the last ticket of each (requester, group)."""
+    rows = connection.exec_driver_sql(
+        """select o.requester, o.group_name, o.agent from json_to_recordset(%s) as x (requester text, group_name text)
+        join router.last_owner o on o.requester = x.requester and o.group_name = x.group_name""",
+        (_json([{"requester": one, "group_name": group} for one, group in sorted(set(wanted))]),),
+    )
+    return {(row.requester, row.group_name): row.agent for row in rows}
+
+
+def remember_owners(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Note who has a requester's ticket now, in groups that keep to that."""
+    if rows:
+        connection.exec_driver_sql(
+            """insert into router.last_owner (requester, group_name, agent)
+            select distinct on (requester, group_name) requester, group_name, agent
+            from json_to_recordset(%s) as x (requester text, group_name text, agent text) order by requester, group_name
+            on conflict (requester, group_name) do update set agent = excluded.agent""",
+            (_json(rows),),
+        )

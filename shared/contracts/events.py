@@ -56,7 +56,11 @@ class TicketOpened(Data, frozen=True, kw_only=True):
 
 
 class TicketClassified(Data, frozen=True, kw_only=True):
-    """Labels, priority and queue as the router decided them; `kind` names the flow."""
+    """Labels, priority and queue as the router decided them; `kind` names the flow.
+
+    What it asks of whoever takes it: `skills` at least at these levels, `preferred` ones as long as it has not waited long,
+    `weight` of their capacity (None: as the playbook's `work` says), `effort_seconds` of their shift.
+    """
 
     type: ClassVar[str] = "ticket.classified"
     labels: dict[str, Label]
@@ -65,6 +69,9 @@ class TicketClassified(Data, frozen=True, kw_only=True):
     kind: str
     lane: str
     skills: dict[str, int] = {}
+    preferred: dict[str, int] = {}
+    weight: float | None = None
+    effort_seconds: float = 0.0
     fields: dict[str, Any] = {}
 
 

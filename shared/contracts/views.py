@@ -59,6 +59,45 @@ class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
     last_assigned_at: datetime | None
 
 
+class WaitingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`router.v_waiting`: a ticket that nobody could take yet. `demand`: what it asks of whoever takes it."""
+
+    ticket_id: int
+    group_name: str
+    rank: int
+    queued_at: datetime
+    cause: str
+    demand: dict[str, Any]
+    failed: bool
+
+
+class OwnershipRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`router.v_ownership`: one span in which a group had a ticket. `to_at` null: it still has.
+
+    `how`: routed, transferred, returned (rejected by the other side), overflow, reopened.
+    """
+
+    ticket_id: int
+    span: int
+    group_name: str
+    from_group: str | None
+    how: str
+    reason: str | None
+    from_at: datetime
+    to_at: datetime | None
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`router.v_model`: a published classifier. `figures`: what was measured when it was trained."""
+
+    name: str
+    version: int
+    figures: dict[str, Any]
+    current: bool
+    published_at: datetime
+    published_by: str
+
+
 class EscalationRow(msgspec.Struct, frozen=True, kw_only=True):
     """`escalation.v_escalation`: one escalation. `state`: running, acknowledged, ended, exhausted."""
 
@@ -102,6 +141,9 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "sla.v_clock": ClockRow,
     "router.v_assignment": AssignmentRow,
     "router.v_load": LoadRow,
+    "router.v_waiting": WaitingRow,
+    "router.v_ownership": OwnershipRow,
+    "router.v_model": ModelRow,
     "escalation.v_escalation": EscalationRow,
     "notifier.v_delivery": DeliveryRow,
 }

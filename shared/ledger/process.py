@@ -54,6 +54,9 @@ class Background:
     def stop(self) -> None:
         """End; work in hand is finished or left to its lease."""
 
+    def inline(self) -> None:
+        """Do the work in the caller's thread from now on: for a virtual clock, which would not wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from shared.playbook.messages import SecretRef
 from shared.playbook.ruleset import Mode
 from shared.playbook.types import Config, Duration
 
@@ -196,10 +197,11 @@ class RuleSetSpec(Config, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Enrichment(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An outside system that answers facts `enrich.NAME.…`.
+    """An outside system that answers facts `enrich.NAME.…`: `{url: "https://mes.example/devices/{fields.device}", …}`.
 
-    `url` is a template over facts; only hosts in `allow` are called. A ticket waits at most `timeout`; without an
-    answer the facts are `default`. Answers are kept for `cache`.
+    `url` is a template over facts (see `shared.playbook.enrichment`); only hosts in `allow` are called, redirects are not
+    followed. A ticket waits at most `timeout`, however many systems are asked; without an answer the facts are
+    `default`. Answers are kept for `cache`. Secrets in `headers` are written `{env: NAME}` or `{file: PATH}`.
     """
 
     url: str
@@ -207,7 +209,7 @@ class Enrichment(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout: Duration = Duration(seconds=1)
     cache: Duration = Duration(minutes=5)
     default: dict[str, Any] = msgspec.field(default_factory=dict)
-    headers: dict[str, Any] = msgspec.field(default_factory=dict)
+    headers: dict[str, str | SecretRef] = msgspec.field(default_factory=dict)
 
 
 class WorkRule(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,6 +70,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     offered_until: datetime | None = None
     handover: Handover | None = None
     skills: dict[str, int] = {}
+    preferred: dict[str, int] = {}
+    weight: float | None = None
+    effort_seconds: float = 0.0
     node: str = MAIN
     nodes: tuple[Node, ...] = ()
     flow: dict[str, Any] | None = None
@@ -148,6 +151,9 @@ def _classified(t: Ticket, d: e.TicketClassified, _: datetime) -> _Changes:
         "kind": d.kind,
         "lane": d.lane,
         "skills": d.skills,
+        "preferred": d.preferred,
+        "weight": d.weight,
+        "effort_seconds": d.effort_seconds,
         "fields": {**t.fields, **d.fields} if d.fields else t.fields,
     }
 
@@ -210,8 +216,11 @@ def _declined(t: Ticket, d: e.TicketDeclined, _: datetime) -> _Changes:
 
 
 def _transferred(t: Ticket, d: e.TicketTransferred, at: datetime) -> _Changes:
+    asked: _Changes = (
+        {} if d.group == t.group else {"skills": {}, "preferred": {}}
+    )  # a person knows better than the rules
     handover = None if d.returned else Handover(d.from_group, d.from_agent, at, d.agent)
-    return {**_unowned(t), "group": d.group, "declined": (), "handover": handover}
+    return {**_unowned(t), "group": d.group, "declined": (), "handover": handover, **asked}
 
 
 def _replied(t: Ticket, d: e.TicketReplied, _: datetime) -> _Changes:

@@ -38,18 +38,25 @@ class HeardBells:
 
 @dataclass(slots=True)
 class Engine:
-    """Drives all lanes of all services on one database whose business time is in hand."""
+    """Drives all lanes of all services on one database whose business time is in hand.
+
+    `ask`: outside systems are asked (`enrichments` of the playbook); else their defaults hold.
+    """
 
     deps: Deps
     database: Database
     on_send: Callable[[Sequence[Job]], None] | None = None
+    ask: bool = False
     bells: HeardBells = field(default_factory=HeardBells)
     _lanes: list[Lane] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         handlers: list[Handler] = []
         for service in ("router", "sla", "escalation"):
-            handlers += platform.parts(service, self.deps).handlers
+            parts = platform.parts(service, self.deps)
+            handlers += parts.handlers
+            for background in parts.background if self.ask else ():
+                background.inline()
         sender = NullSender(self.deps, self.database, on_send=self._sent)
         handlers += [PlanMessages(self.deps), SendMessages(self.deps, sender)]
         for lane in LANES:

@@ -13,12 +13,13 @@ from starlette.responses import Response
 from services.gateway import queries
 from services.gateway.api.base import Call, answer, bad_parameter, page
 from services.gateway.errors import Problem, unavailable
-from shared.contracts.envelope import New
+from shared.contracts.envelope import Actor, New
 from shared.contracts.events import AgentChanged
 from shared.contracts.strict import Unacceptable
 from shared.directory.people import Person
 from shared.ledger import business, items
 from shared.ledger.kinds import KINDS, SERVICES
+from shared.ledger.process import Deps
 from shared.ledger.unit import Unit
 from shared.ticket.commands import parse_id
 
@@ -97,38 +98,44 @@ async def patch_agent(call: Call) -> Response:
         _check_leave(f"/leave/{number}", leave)
 
     def work(connection: Connection) -> dict[str, Any]:
-        row = connection.exec_driver_sql(
-            "select id, version, state from ledger.item where kind = 'agent' and key = %s for update", (who,)
-        ).one_or_none()
         directory = call.context.deps.directory.get(connection)
         for number, leave in enumerate(patch.leave or ()):
             if leave.delegate is not None and directory.person(leave.delegate) is None:
                 raise Unacceptable(f"/leave/{number}/delegate", f"there is nobody called {leave.delegate!r}")
-        if row is None or row.version == 0:
-            raise Problem(404, "not_found", f"no such person: {who}")
-        changes = {
-            name: msgspec.to_builtins(value)
-            for name in ("presence", "leave", "skills")
-            if (value := getattr(patch, name)) is not None and msgspec.to_builtins(value) != row.state.get(name)
-        }
-        if changes:
-            kept = dict(row.state.get("overridden", {}))
-            for name in changes:
-                kept.setdefault(name, row.state.get(name))
-            unit = Unit(
-                connection, business.now(connection), actor, call.context.deps.playbook_number(connection),
-                given=True, correlation=call.correlation,
-            )  # fmt: skip
-            version = unit.append("agent", row.id, row.version, [New(AgentChanged(agent=who, **changes))])
-            unit.bump("agent", row.id, version, row.state | changes | {"overridden": kept})
-            unit.wake("router", "agent", row.id, "urgent")
-            unit.flush()
-            connection.commit()
-            call.context.deps.directory.forget()
-            call.context.deps.bells.ring(unit.woken)
+        change_agent(call.context.deps, connection, who, patch, actor, call.correlation)
         return _agents(call, connection, only=who)[0]
 
     return answer(await call.context.query(work))
+
+
+def change_agent(
+    deps: Deps, connection: Connection, who: str, patch: AgentPatch, actor: Actor, correlation: str
+) -> None:
+    """Write what a person (or their lead) set by hand, commit and ring. 404 when there is no such person."""
+    row = connection.exec_driver_sql(
+        "select id, version, state from ledger.item where kind = 'agent' and key = %s for update", (who,)
+    ).one_or_none()
+    if row is None or row.version == 0:
+        raise Problem(404, "not_found", f"no such person: {who}")
+    changes = {
+        name: msgspec.to_builtins(value)
+        for name in ("presence", "leave", "skills")
+        if (value := getattr(patch, name)) is not None and msgspec.to_builtins(value) != row.state.get(name)
+    }
+    if not changes:
+        return
+    kept = dict(row.state.get("overridden", {}))
+    for name in changes:
+        kept.setdefault(name, row.state.get(name))
+    number = deps.playbook_number(connection)
+    unit = Unit(connection, business.now(connection), actor, number, given=True, correlation=correlation)
+    version = unit.append("agent", row.id, row.version, [New(AgentChanged(agent=who, **changes))])
+    unit.bump("agent", row.id, version, row.state | changes | {"overridden": kept})
+    unit.wake("router", "agent", row.id, "urgent")
+    unit.flush()
+    connection.commit()
+    deps.directory.forget()
+    deps.bells.ring(unit.woken)
 
 
 DELIVERY_STATES = (

@@ -43,7 +43,7 @@ class Assigner:
         self._shifts = Shifts(hours or {}, now)
         self._lightest = lightest
         self._views: dict[object, View] = {}
-        self._stamp = now.timestamp()
+        self.stamp = now.timestamp()
 
     def assign_all(self, requests: Iterable[Request]) -> list[Outcome]:
         """Serve the requests by priority, then by waiting time; return the outcomes in that order."""
@@ -69,8 +69,8 @@ class Assigner:
 
     def take(self, view: View, agent: Agent, weight: int) -> None:
         """Book `weight` on the agent: load, turn, rate."""
-        self._stamp += 1e-6  # within a batch, later is later
-        self.pool.take(agent, weight, self._stamp)
+        self.stamp += 1e-6  # within a batch, later is later
+        self.pool.take(agent, weight, self.stamp)
         if view.desk.by_turn:
             turn_taken(view.desk, self.pool.turn(view.desk.name), agent.id)
         if view.desk.rate_limit is not None:
@@ -80,6 +80,30 @@ class Assigner:
     def view(self, request: Request) -> View:
         """The look at the request's own group with its whole demand; look-ahead reads it."""
         return self._view(self._desks[request.group], Step.ALL, request)
+
+    def places(self, request: Request, most: int) -> int:
+        """How many tickets like this could be given out now, at most `most`; 0 when nobody can take even one."""
+        desk = self._desks.get(request.group)
+        if desk is None:
+            return 0
+        named = request.named or (desk.interface if request.from_outside else None)
+        if named is not None and named in self.pool.agents:
+            return 1  # asked for by name: whether they can is seen when it is this ticket's turn
+        if desk.strategy is Strategy.BY_FIELD:
+            return 0
+        found = 0
+        waited = (self._now - request.queued_at).total_seconds()
+        for step in (Step.ALL, *self._relaxed(desk, request, waited, refused=bool(request.declined))):
+            other = self._desks.get(desk.overflow or "") if step is Step.OVERFLOW else desk
+            if other is None:
+                continue
+            view = self._view(other, step, request)
+            for agent in view.screened.eligible:
+                if self.refuses(view, agent, request) is None:
+                    found += most if agent.capacity is None else (agent.capacity - agent.load) // max(1, request.weight)
+                    if found >= most:
+                        return most
+        return found
 
     # -- steps
     # -----------------------------------------------------------------------------------------------------------
@@ -278,6 +302,7 @@ def _assigned(
         tight,
         standing_in.get(agent.id) if standing_in else None,
         notes,
+        agent.last_assigned,
     )
 
 

@@ -5,24 +5,26 @@ priority is the matrix of its labels and follows them while rules write, unless 
 was given wins unless its dimension, the scale or the rule says otherwise. A given value that the taxonomy does not
 have counts as not given and is noted.
 
-The group is the one a rule chose, else the playbook's triage group. Rules must have enrichment facts already
-(`enrich.…`): asking outside systems happens before, outside any transaction.
+The group is the one a rule chose, else the playbook's triage group. What outside systems say (`enrich.…`) is asked
+for before the first rule set that wants it; the asking itself happens elsewhere, outside any transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from services.router.domain.labels import Label, Source, priority_of
+from services.router.domain.answers import Awaiting, Enrich, Enriched, Predict
+from services.router.domain.draft import Act, Draft, hundredths
+from services.router.domain.labels import Label, Source
 from services.router.errors import PlaybookUnsound
 from shared.playbook.conditions import ConditionError, Schema, Test, parse
-from shared.playbook.routing import Actions, Hold, ModelUse, Routing, RuleSetSpec, Word
+from shared.playbook.enrichment import facts_named
+from shared.playbook.routing import Hold, Routing, RuleSetSpec, Word
 from shared.playbook.routingcheck import writes_of
 from shared.playbook.ruleset import Rule, RuleSet, Run, inputs
 from shared.playbook.ticketfacts import facts_of, schema_of, time_facts
@@ -30,19 +32,6 @@ from shared.playbook.ticketfacts import facts_of, schema_of, time_facts
 LANES = ("urgent", "normal", "bulk")
 Skills = tuple[tuple[str, int], ...]
 """Skill and lowest level, sorted: hashable, so that tickets with the same demand share one look at the staff."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A model's answer: `label` is `None` when it abstains; `guesses` are the best labels with their confidence."""
-
-    label: str | None
-    confidence: float
-    guesses: tuple[tuple[str, float], ...] = ()
-
-
-Predict = Callable[[ModelUse, str], Prediction | None]
-"""Asks the published model for a text; `None` when there is no such model now."""
 
 
 class Acted(msgspec.Struct, frozen=True):
@@ -54,7 +43,9 @@ class Acted(msgspec.Struct, frozen=True):
 
 
 class Classified(msgspec.Struct, frozen=True):
-    """The decision about one ticket. `weight` is in hundredths of an ordinary ticket, `effort_seconds` of shift time."""
+    """The decision about one ticket. `weight` is in hundredths of an ordinary ticket (`weight_given`: a rule said so and not
+    the `work` section), `effort_seconds` of shift time.
+    """
 
     labels: Mapping[str, Label]
     priority: Label
@@ -66,10 +57,12 @@ class Classified(msgspec.Struct, frozen=True):
     skills: Skills = ()
     preferred: Skills = ()
     weight: int = 100
+    weight_given: bool = False
     effort_seconds: float = 0.0
     hold: Hold | None = None
     acted: tuple[Acted, ...] = ()
     guesses: tuple[tuple[str, float], ...] = ()
+    enriched: tuple[Enriched, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,16 +74,7 @@ class Classified(msgspec.Struct, frozen=True):
             "rules": [{"set": one.rule_set, "rule": one.rule, "inputs": dict(one.inputs)} for one in self.acted],
             "guesses": [list(guess) for guess in self.guesses],
             "notes": list(self.notes),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Act:
-    """A rule's actions, made ready: everything that is not a fact it writes."""
-
-    override: bool
-    labels: Mapping[str, Label]
-    extra: Actions | None
+        } | ({"enriched": {one.name: one.as_dict() for one in self.enriched}} if self.enriched else {})
 
 
 class Classifier:
@@ -101,7 +85,7 @@ class Classifier:
         self.schema = schema or schema_of(routing)
         scale = routing.taxonomy.priority
         self.rank = {str(value): place for place, value in enumerate(scale.values)}
-        self.sets = tuple(self._compiled(i, spec) for i, spec in enumerate(routing.rules))
+        self.sets = tuple((self._compiled(i, spec), spec.enrich) for i, spec in enumerate(routing.rules))
         self._lane_tests = {name: self._test(lane.when, f"lanes.{name}.when") for name, lane in self._lanes()}
         self._lane_of = {str(value): name for name, lane in self._lanes() for value in lane.priorities}
         self._work = [
@@ -138,10 +122,31 @@ class Classifier:
         return "normal"
 
     def classify(self, facts: MutableMapping[str, Any], predict: Predict | None = None) -> Classified:
-        """Decide about the ticket with these facts (changed in place to what was decided)."""
-        work = _Work(self, facts)
+        """Decide about the ticket with these facts (changed in place to what was decided); nobody outside is asked."""
+        found = self.begin(facts, predict, self.default)
+        assert isinstance(found, Classified)
+        return found
+
+    def default(self, name: str, facts: Mapping[str, Any], why: str = "not asked", url: str = "") -> Enriched:
+        """What an enrichment says when it is not asked or does not answer."""
+        return Enriched(name, self.routing.enrichments[name].default, "default", why, url)
+
+    def begin(self, facts: MutableMapping[str, Any], predict: Predict | None, enrich: Enrich) -> Classified | Awaiting:
+        """The same, asking outside systems before the rule sets that want them; `Awaiting` where one has not answered.
+
+        Asked again with the same facts it says the same, but for what was answered meanwhile.
+        """
+        work = Draft(self, facts)
         acted: list[Acted] = []
-        for rules in self.sets:
+        for rules, wanted in self.sets:
+            for name in wanted:
+                if name in work.enriched:
+                    continue
+                said = enrich(name, facts)
+                if said is None:
+                    return Awaiting(name)
+                work.enriched[name] = said
+                facts.update({f"enrich.{name}.{fact}": value for fact, value in said.facts.items()})
             run = rules.run(facts, work.write)
             acted.extend([Acted(rules.name, rule.name, inputs(rule, facts)) for rule in run.acted])
             if run.loop or run.exhausted:
@@ -150,7 +155,7 @@ class Classifier:
                 work.ask(predict)
         return self._decided(facts, work, tuple(acted))
 
-    def _decided(self, facts: Mapping[str, Any], work: _Work, acted: tuple[Acted, ...]) -> Classified:
+    def _decided(self, facts: Mapping[str, Any], work: Draft, acted: tuple[Acted, ...]) -> Classified:
         sources = work.sources
         labels = {name: sources[fact] for name, fact, *_ in self._dimensions if fact in sources}
         priority = sources["priority"]
@@ -164,11 +169,13 @@ class Classifier:
             facts.get("agent"),
             tuple(sorted(work.skills.items())) if work.skills else (),
             tuple(sorted(work.preferred.items())) if work.preferred else (),
-            work.weight or self._weight(facts),
+            work.weight or self.weight(facts),
+            bool(work.weight),
             work.effort_seconds,
             work.hold,
             acted,
             work.guesses,
+            tuple(work.enriched.values()),
             tuple(work.notes),
         )
 
@@ -180,7 +187,8 @@ class Classifier:
         bulk = self._lane_tests["bulk"]
         return "bulk" if bulk is not None and bulk(facts) else "normal"
 
-    def _weight(self, facts: Mapping[str, Any]) -> int:
+    def weight(self, facts: Mapping[str, Any]) -> int:
+        """What the `work` section makes of a ticket with these facts, in hundredths."""
         for test, weight in self._work:
             if test is not None and test(facts):
                 return weight
@@ -207,7 +215,7 @@ class Classifier:
             extra = then.skills or then.preferred or then.weight or then.effort or then.hold or then.model
             writes = writes_of(then)
             labels = {fact: Label(value, Source.RULE, f"{spec.name}/{rule.name}") for fact, value in writes.items()}
-            rules.append(Rule(rule.name, when, writes, _Act(then.override, labels, then if extra else None)))
+            rules.append(Rule(rule.name, when, writes, Act(then.override, labels, then if extra else None)))
         try:
             return RuleSet(spec.name, spec.matches, rules)
         except ValueError as error:
@@ -215,8 +223,9 @@ class Classifier:
 
     def _reads(self) -> frozenset[str]:
         found: set[str] = set()
-        for rules in self.sets:
+        for rules, wanted in self.sets:
             found |= rules.reads
+            found |= {fact for name in wanted for fact in facts_named(self.routing.enrichments[name].url)}
         whens = [lane.when for _, lane in self._lanes() if lane.when] + [rule.when for rule in self.routing.work.rules]
         for when in whens:
             found |= parse(when, self.schema).fields()
@@ -232,152 +241,7 @@ def _default(value: Word | None) -> Label | None:
     return None if value is None else Label(str(value), Source.DEFAULT)
 
 
-def hundredths(weight: float) -> int:
-    """Return a weight or capacity as the whole hundredths that loads are counted in."""
-    return round(weight * 100)
-
-
 def _bounded(rules: RuleSet, run: Run) -> str:
     if run.loop:
         return f"rule set {rules.name}: loop {' → '.join(run.loop)}, each ran once"
     return f"rule set {rules.name}: stopped after {run.passes} passes"
-
-
-@dataclass(slots=True)
-class _Work:
-    """One ticket under classification."""
-
-    owner: Classifier
-    facts: MutableMapping[str, Any]
-    sources: dict[str, Label] = field(default_factory=dict)
-    skills: dict[str, int] = field(default_factory=dict)
-    preferred: dict[str, int] = field(default_factory=dict)
-    weight: int = 0
-    effort_seconds: float = 0.0
-    hold: Hold | None = None
-    models: list[ModelUse] = field(default_factory=list)
-    guesses: tuple[tuple[str, float], ...] = ()
-    notes: list[str] = field(default_factory=list)
-    _fixed: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        facts, owner = self.facts, self.owner
-        for name, fact, values, default, given_wins in owner._dimensions:
-            given = facts.get(fact)
-            if given is not None:
-                label = values.get(given)
-                if label is not None:
-                    self.sources[fact] = label
-                    if given_wins:
-                        self._fixed.add(fact)
-                    continue
-                self.notes.append(f"given {name} {given!r} is not in the taxonomy")
-                facts[fact] = None
-            if default is not None:
-                facts[fact] = default.value
-                self.sources[fact] = default
-        self._given_priority()
-        if facts.get("group") is not None:
-            self._given("group", owner.routing.groups)
-        if facts.get("kind") is not None:
-            self._fixed.add("kind")
-
-    def _given_priority(self) -> None:
-        given = self.facts.get("priority")
-        if given is not None:
-            self.facts["priority"] = given = str(given)
-            if given in self.owner.rank:
-                self.sources["priority"] = Label(given, Source.GIVEN)
-                if self.owner._given_priority_wins:
-                    self._fixed.add("priority")
-                return
-            self.notes.append(f"given priority {given!r} is not in the scale")
-        self._derive()
-
-    def _given(self, fact: str, known: Mapping[str, Any]) -> None:
-        given = self.facts[fact]
-        if given in known:
-            self.sources[fact] = Label(given, Source.GIVEN)
-            self._fixed.add(fact)
-        else:
-            self.notes.append(f"given {fact} {given!r} is not known")
-            self.facts[fact] = None
-
-    def _derive(self) -> bool:
-        """Set the priority from the matrix; return whether it changed."""
-        owner, facts = self.owner, self.facts
-        first, second = owner._matrix_facts
-        found = priority_of(owner._matrix, facts.get(first), facts.get(second)) if owner._matrix else None
-        before = facts.get("priority")
-        if found is None:
-            self.sources["priority"] = owner._priority_default
-            facts["priority"] = owner._priority_default.value
-        else:
-            self.sources["priority"] = owner._priorities.get(found) or Label(found, Source.MATRIX)
-            facts["priority"] = found
-        return bool(facts["priority"] != before)
-
-    def write(self, rule: Rule, facts: MutableMapping[str, Any]) -> list[str]:
-        """Apply one rule; return the facts that changed."""
-        act: _Act = rule.payload
-        changed: list[str] = []
-        for fact, value in rule.writes.items():
-            if fact in self._fixed and not act.override:
-                continue
-            self.sources[fact] = act.labels[fact]
-            if facts.get(fact) != value:
-                facts[fact] = value
-                changed.append(fact)
-        if act.extra is not None:
-            self._demand(act.extra)
-        self._follow(changed)
-        return changed
-
-    def _follow(self, changed: list[str]) -> None:
-        """Let the priority follow its labels, unless somebody decided it."""
-        source = self.sources["priority"].source
-        if source is Source.MATRIX or source is Source.DEFAULT:
-            first, second = self.owner._matrix_facts
-            if (first in changed or second in changed) and self._derive():
-                changed.append("priority")
-
-    def _demand(self, then: Actions) -> None:
-        for skill, level in then.skills.items():
-            self.skills[skill] = max(level, self.skills.get(skill, 0))
-        for skill, level in then.preferred.items():
-            self.preferred[skill] = max(level, self.preferred.get(skill, 0))
-        if then.weight is not None:
-            self.weight = hundredths(then.weight)
-        if then.effort is not None:
-            self.effort_seconds = then.effort.total_seconds()
-        if then.hold is not None:
-            self.hold = then.hold
-        if then.model is not None:
-            self.models.append(then.model)
-
-    def ask(self, predict: Predict | None) -> None:
-        """Ask the models that rules named; one that abstains sends the ticket to triage with its guesses."""
-        text = self.facts.get("text") or ""
-        uses, self.models = self.models, []
-        for use in uses:
-            fact = "group" if use.label == "group" else f"labels.{use.label}"
-            known = self.sources.get(fact)
-            if known is not None and known.source in (Source.GIVEN, Source.RULE):
-                continue
-            answer = predict(use, text) if predict is not None else None
-            if answer is None:
-                self.notes.append(f"model {use.name} is not published")
-            elif answer.label is None:
-                self.guesses = answer.guesses[:3]
-                self.notes.append(f"model {use.name} abstained")
-                self._set("group", Label(self.owner.routing.triage, Source.MODEL, use.name, answer.confidence))
-                self._fixed.add("group")
-            else:
-                self._set(fact, Label(answer.label, Source.MODEL, use.name, answer.confidence))
-
-    def _set(self, fact: str, label: Label) -> None:
-        if fact in self._fixed:
-            return
-        self.sources[fact] = label
-        self.facts[fact] = label.value
-        self._follow([fact])

@@ -85,7 +85,15 @@ def _plan_chunk(assigner: Assigner, requests: Sequence[Request], now: datetime) 
                 continue  # places are counted in average weights; a heavy neighbour took the room
             assigner.take(view, agent, request.weight)
             planned[request.ticket] = Assigned(
-                request.ticket, view.desk.name, agent.id, request.weight, view.step, How.PLAN, view, (cost,)
+                request.ticket,
+                view.desk.name,
+                agent.id,
+                request.weight,
+                view.step,
+                How.PLAN,
+                view,
+                (cost,),
+                at=agent.last_assigned,
             )
         held = True
     return [planned.get(one.ticket) or _rest(assigner, one, held) for one in requests]

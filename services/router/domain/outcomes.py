@@ -38,7 +38,8 @@ class View:
 class Assigned(msgspec.Struct, frozen=True):
     """Somebody takes it. `score` is the key that won, `runner_up` who would have been next.
 
-    `tight` have capacity, but not for this weight; `full` and `rated` count into the view's lists.
+    `tight` have capacity, but not for this weight; `full` and `rated` count into the view's lists. `at` is the Unix time that
+    the agent's last assignment has now.
     """
 
     ticket: int | str
@@ -56,6 +57,7 @@ class Assigned(msgspec.Struct, frozen=True):
     tight: tuple[str, ...] = ()
     stands_in_for: str | None = None
     notes: tuple[str, ...] = ()
+    at: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from services.control.evaluate.classify import evaluate
-from services.router.domain.classify import Classified, Classifier, Prediction
+from services.router.domain.answers import Prediction
+from services.router.domain.classify import Classified, Classifier
 from services.router.domain.labels import Source, priority_of
 from services.router.errors import PlaybookUnsound
 from shared.playbook.routing import IMPACT_URGENCY, ModelUse, Routing

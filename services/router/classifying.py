@@ -1,0 +1,207 @@
+"""What the tickets of a batch are: openings read, rules run, models and outside systems asked, holds counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from services.router import answer_store as store
+from services.router import holding
+from services.router.answer_store import Answer, Deferred
+from services.router.asking.fetcher import Question
+from services.router.cases import Case
+from services.router.domain.answers import Awaiting, Enriched, Predict
+from services.router.domain.classify import Classified
+from shared.contracts import events as e
+from shared.contracts.envelope import Recorded
+from shared.ledger.claim import events_after
+from shared.ledger.unit import Unit
+from shared.playbook.enrichment import address
+from shared.ticket.state import Ticket
+
+
+class Asker(Protocol):
+    """Whoever asks outside systems; `asks` False: nobody is asked, rules go on with defaults at once."""
+
+    asks: bool
+
+    def refused(self, name: str) -> bool: ...
+
+    def ask(self, questions: Sequence[Question]) -> None: ...
+
+
+class Nobody:
+    """Asks nobody."""
+
+    asks = False
+
+    def refused(self, name: str) -> bool:
+        """Never refuses what is never asked."""
+        return False
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Drops the questions: nobody hears them."""
+
+
+@dataclass(slots=True)
+class _Todo:
+    """A ticket that is not classified yet."""
+
+    case: Case
+    opened: e.TicketOpened
+    events: Sequence[Recorded]
+    put_off: Deferred | None
+    wanted: tuple[str, str] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Classifying:
+    """Classifies the tickets of batches. Threads share one."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    def run(self, unit: Unit, cases: Sequence[Case], predict: Predict | None) -> None:
+        """Append what was found to each case that is not classified yet, or put it off."""
+        todo = self._todo(unit, cases)
+        if not todo:
+            return
+        found: dict[int, Classified] = {}
+        answers: dict[tuple[str, str], Answer] = {}
+        pending = todo
+        while pending:
+            for one in pending:
+                said = self._decide(one, unit.now, predict, answers)
+                if said is not None:
+                    found[one.case.work.id] = said
+            pending = self._answered(unit, [one for one in pending if one.case.work.id not in found], answers)
+        waiting = [one for one in todo if one.case.work.id not in found]
+        if waiting:
+            self._put_off(unit, waiting)
+        over = [one.case.work.id for one in todo if one.put_off is not None and one.case.work.id in found]
+        if over:
+            store.forget_deferred(unit.connection, over)
+        done = [one for one in todo if one.case.work.id in found]
+        acting = holding.release(unit, [(one.case, found[one.case.work.id], one.facts, one.events) for one in done])
+        for one in done:
+            if one.case.work.id in acting:
+                _classified(one.case, found[one.case.work.id], unit.now)
+
+    def _todo(self, unit: Unit, cases: Sequence[Case]) -> list[_Todo]:
+        new = [case for case in cases if not case.ticket.classified and case.ticket.is_open]
+        if not new:
+            return []
+        again = [case.work.id for case in new if case.work.seen > 0]
+        streams = {case.work.id: list(case.work.events) for case in new if case.work.seen == 0}
+        put_off: Mapping[int, Deferred] = {}
+        if again:
+            streams |= events_after(unit.connection, "ticket", dict.fromkeys(again, 0))
+            put_off = store.deferred(unit.connection, again)
+        return [
+            _Todo(case, opened, stream, put_off.get(case.work.id))
+            for case in new
+            if (stream := streams.get(case.work.id)) and isinstance(opened := stream[0].data, e.TicketOpened)
+        ]
+
+    def _decide(
+        self, one: _Todo, now: datetime, predict: Predict | None, answers: Mapping[tuple[str, str], Answer]
+    ) -> Classified | None:
+        classifier = one.case.rules.classifier
+        one.wanted, one.facts = None, classifier.facts(posted(one.opened, one.case.ticket), one.case.ticket.opened_at)
+
+        def enrich(name: str, facts: Mapping[str, Any]) -> Enriched | None:
+            config = classifier.routing.enrichments[name]
+            url = address(config.url, facts)
+            if url is None:
+                return classifier.default(name, facts, "a fact that its address needs is missing")
+            if not self._asker.asks:
+                return classifier.default(name, facts, "nobody is asked here", url)
+            answer = answers.get((name, url))
+            since = one.put_off.asked_at if one.put_off is not None else None
+            if answer is not None and (answer.expires_at > now or (since is not None and answer.fetched_at >= since)):
+                if answer.failure is not None:
+                    return classifier.default(name, facts, answer.failure, url)
+                fresh = since is not None and answer.fetched_at >= since
+                return Enriched(name, answer.facts, "answer" if fresh else "cache", "", url)
+            if one.put_off is not None and now >= one.put_off.until:
+                return classifier.default(name, facts, f"no answer within {config.timeout}", url)
+            if self._asker.refused(name):
+                return classifier.default(name, facts, "it failed too often, and is left alone for a while", url)
+            one.wanted = (name, url)
+            return None
+
+        said = classifier.begin(one.facts, predict, enrich)
+        return None if isinstance(said, Awaiting) else said
+
+    def _answered(self, unit: Unit, waiting: Sequence[_Todo], answers: dict[tuple[str, str], Answer]) -> list[_Todo]:
+        """Read what somebody else asked before; return the tickets that have an answer now."""
+        wanted = {one.wanted for one in waiting if one.wanted is not None} - set(answers)
+        if not wanted:
+            return []
+        found = store.answers(unit.connection, wanted)
+        fresh = {place: answer for place, answer in found.items() if place not in answers}
+        answers |= fresh
+        return [one for one in waiting if one.wanted in fresh]
+
+    def _put_off(self, unit: Unit, waiting: Sequence[_Todo]) -> None:
+        """Look again when the answer is there, at the latest when the ticket's budget is used up."""
+        rows, questions = [], []
+        for one in waiting:
+            assert one.wanted is not None
+            case, (name, url) = one.case, one.wanted
+            until = one.put_off.until if one.put_off is not None else unit.now + case.rules.budget
+            if one.put_off is None:
+                rows.append({"ticket_id": case.work.id, "asked_at": unit.now, "until": until})
+            case.wake_at(until)
+            questions.append(Question(name, url, case.work.id, case.rules.classifier.routing.enrichments[name]))
+        store.defer(unit.connection, rows)
+        unit.after_commit.append(lambda: self._asker.ask(questions))
+
+
+def _classified(case: Case, found: Classified, now: datetime) -> None:
+    ticket = case.ticket
+    case.classified = found
+    data = e.TicketClassified(
+        labels={name: e.Label(one.value, str(one.source), one.rule) for name, one in found.labels.items()},
+        priority=found.priority.value,
+        group=found.group.value,
+        kind=found.kind or ticket.kind or "general",
+        lane=found.lane if found.lane != "normal" or ticket.lane != "bulk" else "bulk",
+        skills=dict(found.skills),
+        preferred=dict(found.preferred),
+        weight=found.weight / 100 if found.weight_given else None,
+        effort_seconds=found.effort_seconds,
+    )
+    case.append(data, now, found.as_dict())
+
+
+def posted(opened: e.TicketOpened, ticket: Ticket) -> dict[str, Any]:
+    """An opening in the shape it was posted in, with what people have set since."""
+    asked = opened.requester
+    found: dict[str, Any] = {
+        "subject": opened.subject,
+        "body": opened.body,
+        "source": opened.source,
+        "labels": {name: label.value for name, label in ticket.labels.items()},
+        "fields": ticket.fields,
+        "requester": {
+            "id": asked.id,
+            "name": asked.name,
+            "email": asked.email,
+            "phone": asked.phone,
+            "tier": asked.tier,
+            "automated": asked.automated,
+        },
+    }
+    for name, value in (
+        ("external_id", opened.external_id),
+        ("dedup_key", opened.dedup_key),
+        ("kind", opened.kind),
+        ("priority", ticket.priority),
+        ("group", ticket.group),
+    ):
+        if value is not None:
+            found[name] = value
+    return found
