@@ -234,7 +234,10 @@ def record_on(
     for row in tables.rows(unit.connection, list(by_id), lock=True):
         job, outcome = by_id[row.id]
         if row.state != "sending" or row.epoch != job.epoch:
-            log.warning("stale_outcome", message=row.id, epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind))
+            log.warning(
+                "stale_outcome", message=row.id, ticket=str(row.ticket_id), correlation=f"ticket-{row.ticket_id}",
+                epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind),
+            )  # fmt: skip
             continue
         work = Work("delivery", row.id, row.urgency, row.version, row.version, 0, 0, unit.now, None)
         result, kept = _judged(work, row, job.provider.name, outcome, unit, jitter())

@@ -25,7 +25,9 @@ from shared.ledger.kinds import KINDS, LANES
 from shared.ledger.unit import dumps
 from shared.runtime import metrics
 from shared.runtime.clock import monotonic
+from shared.runtime.ids import process_name
 from shared.runtime.loops import Loop, beats
+from shared.runtime.version import VERSION
 
 log = structlog.get_logger()
 
@@ -61,8 +63,8 @@ select s.service, (select count(*) from ledger.agenda a where a.service = s.serv
 from unnest(%(services)s::text[]) as s (service)
 """
 BEAT = """
-insert into ledger.heartbeat (worker, service, loop, period_seconds, beat_at)
-select %(worker)s, service, loop, period_seconds, clock_timestamp() - make_interval(secs => age_seconds)
+insert into ledger.heartbeat (worker, service, loop, period_seconds, beat_at, host, release)
+select %(worker)s, service, loop, period_seconds, clock_timestamp() - make_interval(secs => age_seconds), %(host)s, %(release)s
 from json_to_recordset(%(rows)s) as x (service text, loop text, period_seconds double precision, age_seconds double precision)
 on conflict (worker, service, loop) do update set beat_at = excluded.beat_at, period_seconds = excluded.period_seconds
 """
@@ -165,7 +167,9 @@ class Housekeeping:
             if not self._worker:
                 self._worker = connection.exec_driver_sql("select nextval('ledger.worker_seq')").scalar_one()
             connection.exec_driver_sql(FORGET, {"worker": self._worker})
-            connection.exec_driver_sql(BEAT, {"worker": self._worker, "rows": dumps(rows)})
+            connection.exec_driver_sql(
+                BEAT, {"worker": self._worker, "rows": dumps(rows), "host": process_name(), "release": VERSION}
+            )
 
     def check_invariants(self) -> None:
         """Run what is due of the invariants, if this is the process whose turn it is."""

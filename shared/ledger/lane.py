@@ -308,7 +308,10 @@ class Lane:
             ).one_or_none()
         quarantined = row is not None and row.quarantined
         metrics.HANDLED.labels(service, "quarantined" if quarantined else "failed").inc()
-        log.error("item_failed", service=service, kind=kind, item=item_id, quarantined=quarantined, exc_info=error)
+        ticket = {"ticket": str(item_id), "correlation": f"ticket-{item_id}"} if kind == "ticket" else {}
+        log.error(
+            "item_failed", service=service, kind=kind, item=item_id, quarantined=quarantined, exc_info=error, **ticket
+        )
 
 
 def team_up(lanes: Sequence[Lane]) -> None:

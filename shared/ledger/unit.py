@@ -14,6 +14,7 @@ from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New, Recorded
 from shared.ledger import sql
 from shared.ledger.kinds import KINDS, WAKES
+from shared.runtime import logging
 from shared.ticket import state as ticket_state
 from shared.ticket.state import Ticket
 
@@ -100,6 +101,8 @@ class Unit:
     """(service, lane) pairs to ring after the commit; complete after `flush`."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called in order once the transaction is committed (a sender takes over what was marked as being sent)."""
+    opened: list[dict[str, Any]] = field(default_factory=list)
+    """First events of tickets opened here: rows that were written already."""
     _events: list[dict[str, Any]] = field(default_factory=list)
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     _items: list[dict[str, Any]] = field(default_factory=list)
@@ -202,7 +205,7 @@ class Unit:
             "actor": actor or self.actor,
             "given": self.given,
             "playbook": self.playbook,
-            "correlation": correlation or self.correlation or f"{kind}-{item_id}",
+            "correlation": correlation or self.correlation or _origin(kind, item_id, new),
             "reason": new.reason,
             "data": new.data,
         }
@@ -217,9 +220,11 @@ class Unit:
             self.woken.update((service, row.lane) for row in rows)
 
     def committed(self) -> None:
-        """Whoever commits this unit says so: what waited for it (senders, counters) goes ahead."""
+        """Whoever commits this unit says so: what waited for it (senders, counters) goes ahead, the trail is written."""
         for call in self.after_commit:
             call()
+        if logging.trailing():
+            logging.trail([_line(row) for row in (*self.opened, *self._events)])
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -247,6 +252,25 @@ class Unit:
                     "fresh": dumps([row for row in self._selves.values() if row["fresh"]]),
                 },
             )
+
+
+def _origin(kind: str, item_id: int, new: New) -> str:
+    """What ties an event to others that no request set off: the ticket it is about, else its own item."""
+    ticket = getattr(new.data, "ticket", None)
+    return f"{kind}-{item_id}" if ticket is None else f"ticket-{ticket}"
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """An event's row as a line of the trail."""
+    kind, data = row["kind"], row["data"]
+    ticket = row["id"] if kind == "ticket" else getattr(data, "ticket", None)
+    return {
+        "type": data.type,
+        "ticket": None if ticket is None else str(ticket),
+        "event_id": f"{kind}-{row['id']}-{row['version']}",
+        "correlation": row["correlation"],
+        "actor": f"{row['actor'].kind}:{row['actor'].id}",
+    }
 
 
 def _ticket_row(ticket: Ticket) -> dict[str, Any]:

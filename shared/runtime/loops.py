@@ -91,7 +91,7 @@ class Loop:
     def run_once(self) -> float | None:
         """One round here and now; raises what the step raises."""
         wait = self._step()
-        beat(self.service, self.name, self.period_seconds)
+        beat(self.service, self.name, max(self.period_seconds, wait or 0.0))
         return wait
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
@@ -26,15 +27,20 @@ def _config() -> Config:
     return config
 
 
-def upgrade(database_url: str, *, lock_timeout_seconds: float = 5.0, attempts: int = 5) -> None:
-    """Apply all migrations that are missing. May run from several processes at once; repeats are no-ops.
+def head() -> str:
+    """The revision that this version of the code brings a database to."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def upgrade(database_url: str, *, lock_timeout_seconds: float = 5.0, attempts: int = 5, target: str = "head") -> None:
+    """Apply the migrations that are missing up to `target`. May run from several processes at once; repeats are no-ops.
 
     Raises the database's error when a lock could not be had within `attempts` tries of `lock_timeout_seconds`.
     """
     engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool)
     for attempt in range(1, attempts + 1):
         try:
-            _upgrade_once(engine, lock_timeout_seconds)
+            _upgrade_once(engine, lock_timeout_seconds, target)
             return
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != "55P03" or attempt == attempts:
@@ -42,10 +48,10 @@ def upgrade(database_url: str, *, lock_timeout_seconds: float = 5.0, attempts: i
             pause(attempt)
 
 
-def _upgrade_once(engine: Engine, lock_timeout_seconds: float) -> None:
+def _upgrade_once(engine: Engine, lock_timeout_seconds: float, target: str) -> None:
     config = _config()
     with engine.begin() as connection:
         connection.exec_driver_sql("select pg_advisory_xact_lock(%s)", (_ADVISORY_KEY,))
         connection.exec_driver_sql(f"set local lock_timeout = '{int(lock_timeout_seconds * 1000)}ms'")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, target)

@@ -52,6 +52,9 @@ class Settings:
     link_key: str | None = None
     """What one-click links are sealed with (`SIGNALBOX_LINK_KEY`), the same on every notifier host."""
 
+    log: str = "info"
+    """The least level that is logged (`SIGNALBOX_LOG`): info (with a line for each event), warning or error."""
+
     @property
     def public(self) -> str:
         """The public address without a slash at its end."""
@@ -74,6 +77,9 @@ class Settings:
         if redis_url and not redis_url.startswith(("redis://", "rediss://", "unix://", "valkey://")):
             raise BadSetting("SIGNALBOX_REDIS_URL: must begin with redis://")
         data = env.get("SIGNALBOX_DATA") or None
+        log = (env.get("SIGNALBOX_LOG") or "info").lower()
+        if log not in ("info", "warning", "error"):
+            raise BadSetting(f"SIGNALBOX_LOG: {log!r} is none of info, warning, error")
         public_url = env.get("SIGNALBOX_PUBLIC_URL") or ""
         if public_url and not public_url.startswith(("https://", "http://")):
             raise BadSetting("SIGNALBOX_PUBLIC_URL: must begin with https:// (or http://)")
@@ -90,6 +96,7 @@ class Settings:
             data=Path(data) if data else None,
             admin_key=env.get("SIGNALBOX_ADMIN_KEY") or None,
             test_mode=test_mode,
+            log=log,
             public_url=public_url,
             link_key=link_key,
         )

@@ -12,8 +12,9 @@ import pytest
 from services.control.platform import RUN_ORDER
 from shared.ledger.invariants import INVARIANTS
 from shared.runtime.version import VERSION
-from tests.support.running import RunningSystem, eventually, quick_playbook, running
+from tests.support.running import RunningSystem, quick_playbook, running
 from tests.support.smtp_sink import SmtpSink
+from tests.support.waiting import wait_for
 
 WORKERS = RUN_ORDER[1:]
 
@@ -47,12 +48,12 @@ def way(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]
         with running(database, redis, folder, playbook) as system:
             opened = system.call("POST", "/v1/tickets", {"subject": "全院网络瘫痪", "source": "web"})
             system.call("POST", "/v1/tickets", {"subject": "x", "source": "nobody-declared-this"})
-            eventually(lambda: _answered(system, opened["id"]))
-            eventually(lambda: mail.messages)
+            wait_for(lambda: _answered(system, opened["id"]))
+            wait_for(lambda: mail.messages)
             owner = system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"]
             by = {"actor": {"kind": "person", "id": owner}}
             system.call("POST", f"/v1/tickets/{opened['id']}/actions", {"action": "accept"} | by)
-            eventually(lambda: _complete(system), 30)
+            wait_for(lambda: _complete(system), 30)
             yield Way(system, opened["id"], {name: system.scrape(name) for name in RUN_ORDER})
 
 
@@ -150,8 +151,8 @@ def test_services_that_share_a_process_each_show_their_own_metrics_and_nothing_t
 ) -> None:
     with running(database_url, redis_url, tmp_path, "selected", [RUN_ORDER]) as system:
         opened = system.call("POST", "/v1/tickets", {"subject": "打印机不出纸", "source": "web"})
-        eventually(lambda: system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"])
-        shown = eventually(lambda: _all_five(system))
+        wait_for(lambda: system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"])
+        shown = wait_for(lambda: _all_five(system))
     assert [name for name in RUN_ORDER if "signalbox_tickets_total" in shown[name]] == ["gateway"]
     assert [name for name in RUN_ORDER if "signalbox_assign_seconds_count" in shown[name]] == ["router"]
     for name in WORKERS:

@@ -11,12 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import urllib3
@@ -25,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.control import platform
 from services.control.commands.up import prepare
 from shared.runtime.settings import Settings
+from tests.support.waiting import wait_for
 
-T = TypeVar("T")
 ADMIN_KEY = "sb_test_key_of_the_running_system"
 SHIPPED = Path(__file__).resolve().parents[2] / "playbooks"
 QUICK = """
@@ -34,15 +33,6 @@ sla:
   - name: quick
     targets: {first_response: 1s, resolution: 2h}
 """
-
-
-def eventually(look: Callable[[], T | None], seconds: float = 20.0, every: float = 0.05) -> T:
-    """The first true value that `look` returns; fails with its last value when none comes in time."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"not within {seconds} s; last seen: {found!r}"
-        time.sleep(every)
-    return found
 
 
 def quick_playbook(folder: Path, mail_port: int) -> Path:
@@ -101,9 +91,9 @@ class RunningSystem:
 
     def ready(self) -> None:
         """Wait until the gateway answers and every process shows its metrics."""
-        eventually(lambda: self._status("/readyz") == 200)
+        wait_for(lambda: self._status("/readyz") == 200)
         for service in (name for joined in self.processes for name in joined.split("+")):
-            eventually(lambda service=service: self.scrape(service))
+            wait_for(lambda service=service: self.scrape(service))
 
     def stop(self, *names: str) -> None:
         """Stop processes in good order (all by default)."""

@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     settings = Settings.from_environment()
     services = [name for name in platform.RUN_ORDER if name in args.services]
-    logging.configure("+".join(services), human=sys.stderr.isatty())
+    logging.configure("+".join(services), level=logging.LEVELS[settings.log], human=sys.stderr.isatty())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

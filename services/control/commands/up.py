@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         settings = replace(settings, home=Path(args.home).absolute())
     if args.playbook:
         settings = replace(settings, playbook=args.playbook)
-    logging.configure("up", human=sys.stderr.isatty())
+    logging.configure("up", level=logging.LEVELS[settings.log], human=sys.stderr.isatty())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,7 +62,10 @@ class Context:
             raise unavailable()
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self.pool, self._on_connection, work), seconds)
+            context = copy_context()  # what is logged in the thread carries the request's correlation id too
+            return await asyncio.wait_for(
+                loop.run_in_executor(self.pool, context.run, self._on_connection, work), seconds
+            )
         except TimeoutError:
             raise unavailable() from None
 
