@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from services.sla.domain.clock import Clock
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
 
@@ -50,6 +52,37 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
             f"Message to {one['recipient']} by {one['channel']}: {one['state']}{why}, {len(one['attempts'])} attempts."
         )
     return "\n".join(lines)
+
+
+def change_of_clock(metric: str, before: Clock | None, after: Clock | None) -> str:
+    """One clock before and after a change, on one line: `resolution#1: due A -> B, target 7200 -> 3600 s`."""
+    one = after or before
+    assert one is not None
+    name = f"{metric}#{one.cycle}"
+    if before is None:
+        return f"{name}: starts, {_due(one)}"
+    if after is None:
+        return f"{name}: ends"
+    parts = [
+        f"{what} {old} -> {new}"
+        for what, old, new in (
+            ("", _due(before), _due(after)),
+            ("", before.state.value, after.state.value),
+            ("target", _seconds(before.target), _seconds(after.target)),
+            ("policy", before.span.policy, after.span.policy),
+            ("calendar", before.calendar or "always", after.calendar or "always"),
+        )
+        if old != new
+    ]
+    return f"{name}: {', '.join(part.strip() for part in parts)}"
+
+
+def _due(clock: Clock) -> str:
+    return "no due instant" if clock.due_at is None else f"due {clock.due_at.isoformat()}"
+
+
+def _seconds(length: timedelta | None) -> str:
+    return "none" if length is None else f"{length.total_seconds():.0f} s"
 
 
 def _opened(d: e.TicketOpened, event: Recorded) -> str:

@@ -169,6 +169,29 @@ class Published:
     people_changed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A published version's row."""
+
+    number: int
+    checksum: str
+    undoes: int | None
+
+
+def latest(connection: Connection) -> Version | None:
+    """The current version, or None when nothing is published yet."""
+    row = connection.exec_driver_sql(
+        "select number, checksum, undoes from playbook.version order by number desc limit 1"
+    ).one_or_none()
+    return None if row is None else Version(row.number, row.checksum, row.undoes)
+
+
+def running_of(connection: Connection, number: int) -> str:
+    """What running tickets did when version `number` was applied: keep, from-now or whole."""
+    found = connection.exec_driver_sql("select running from playbook.version where number = %s", (number,))
+    return str(found.scalar_one())
+
+
 def publish(
     deps: Deps, connection: Connection, playbook: Playbook, *, by: str, running: str = "keep", undoes: int | None = None
 ) -> Published:

@@ -41,6 +41,20 @@ def facts_of(events: Iterable[Recorded], desk: Desk | None) -> tuple[Made, Desk 
     return facts, None if ticket is None else desk_of(ticket)
 
 
+def standing(events: Iterable[Recorded]) -> list[Recorded]:
+    """A ticket's whole log without the moves to another playbook version that were taken back later, and without taking back."""
+    kept: list[Recorded] = []
+    for event in events:
+        data = event.data
+        if isinstance(data, e.TicketRepinned) and data.undoes is not None:
+            moves = [one for one in kept if isinstance(one.data, e.TicketRepinned) and one.data.version == data.undoes]
+            if moves:
+                kept.remove(moves[-1])
+        else:
+            kept.append(event)
+    return kept
+
+
 def desk_of(ticket: Ticket) -> Desk:
     """What is kept of a ticket between two batches."""
     return Desk(
@@ -144,12 +158,20 @@ def _replied(d: e.TicketReplied, at: datetime) -> Made:
     return [f.CustomerReplied(at, automated=d.automated)]
 
 
+def _repinned(d: e.TicketRepinned, at: datetime) -> Made:
+    """Taking a move back is not a fact: it takes one away (`standing`)."""
+    if d.undoes is not None:
+        return []
+    return [f.RulesChanged(at, d.version, "whole" if d.mode == "whole" else "from-now")]
+
+
 _MAKERS: dict[str, Callable[[Any, datetime], Made]] = {
     "ticket.classified": _classified,
     "ticket.set": _set,
     "ticket.accepted": lambda d, at: [f.Accepted(at, d.agent)],
     "ticket.replied": _replied,
     "ticket.merged": lambda _, at: [f.Merged(at)],
+    "ticket.repinned": _repinned,
     "node.entered": lambda d, at: [f.NodeEntered(at, d.node, d.visit)],
     "node.completed": lambda d, at: [f.NodeCompleted(at, d.node, d.visit, d.cancelled)],
 }

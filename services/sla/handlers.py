@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import chain
 
 from msgspec.structs import replace
+from sqlalchemy import Connection
 
 from services.sla import metrics, store
 from services.sla.domain.compiling import compile_rules
 from services.sla.domain.decide import Decision, decide
+from services.sla.domain.moving import Undone, take_back
 from services.sla.domain.terms import Library, Rules
 from services.sla.domain.ticket import SlaState, versions_of
-from services.sla.factmaking import facts_of
+from services.sla.factmaking import facts_of, standing
 from shared.contracts import events as e
-from shared.contracts.envelope import New
+from shared.contracts.envelope import New, Recorded
+from shared.ledger.claim import events_after
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.model import Playbook
@@ -41,11 +46,12 @@ class KeepClocks:
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide each ticket's clocks as of now; a ticket that was not classified yet waits for that."""
         states = self._tables.load(unit.connection, [work.id for work in batch])
-        library = self._library(unit, batch, states)
+        logs = self._logs(unit, batch)
+        library = self._library(unit, batch, states, logs)
         results: list[Result] = []
         kept: list[store.Saved] = []
         for work in batch:
-            result, saved = self._one(unit, work, states.get(work.id), library)
+            result, saved = self._one(unit, work, states.get(work.id), library, logs.get(work.id))
             results.append(result)
             if saved is not None:
                 kept.append(saved)
@@ -53,31 +59,74 @@ class KeepClocks:
         return results
 
     def _one(
-        self, unit: Unit, work: Work, state: SlaState | None, library: Library
+        self, unit: Unit, work: Work, state: SlaState | None, library: Library, log: list[Recorded] | None
     ) -> tuple[Result, store.Saved | None]:
         facts, desk = facts_of(work.events, None if state is None else state.desk)
         if desk is None:
             return Result(work), None
-        decision = decide(state, facts, unit.now, library)
+        lifted: datetime | None = None
+        undone = None if state is None or log is None else _undone(state, work, log, unit.now, library)
+        if undone is None:
+            decision = decide(state, facts, unit.now, library)
+        else:
+            decision, lifted = undone.decision, undone.lifted
         events = tuple(New(data, _reason(decision, data), at) for at, data in decision.events)
         for _, data in decision.events:
             if isinstance(data, e.SlaBreached):
-                counter = metrics.BREACHES.labels(metrics.family(data.metric), data.priority or "none")
-                unit.after_commit.append(counter.inc)
+                metrics.BREACHES.labels(_family(data.metric), data.priority or "none").inc()
         result = Result(work, events, decision.next_due_at)
         kept = decision.state if decision.state.desk == desk else replace(decision.state, desk=desk)
         if kept is state:
             return result, None
         ended = tuple(clock for clock in decision.clocks if clock.stopped_at is not None)
         version = work.version + len(events)
-        return result, store.Saved(work.id, version, decision.next_due_at, kept, ended)
+        return result, store.Saved(work.id, version, decision.next_due_at, kept, ended, lifted)
 
-    def _library(self, unit: Unit, batch: Sequence[Work], states: dict[int, SlaState]) -> Library:
+    def _logs(self, unit: Unit, batch: Sequence[Work]) -> dict[int, list[Recorded]]:
+        """The whole log of each ticket of which a move to another version is taken back."""
+        ids = [work.id for work in batch if any(map(_takes_back, work.events))]
+        return events_after(unit.connection, "ticket", dict.fromkeys(ids, 0)) if ids else {}
+
+    def _library(
+        self, unit: Unit, batch: Sequence[Work], states: dict[int, SlaState], logs: dict[int, list[Recorded]]
+    ) -> Library:
         numbers = {unit.playbook, *(work.ticket.playbook for work in batch)}
         numbers |= {number for one in states.values() for number in versions_of(one)}
-        playbooks = self._deps.playbooks
-        versions = {number: rules_of(playbooks.get(unit.connection, number)) for number in numbers if number}
-        return Library(unit.playbook, versions)
+        events = chain(*(work.events for work in batch), *logs.values())
+        numbers |= {
+            number
+            for one in events
+            if isinstance(one.data, e.TicketRepinned)
+            for number in (one.data.version, one.data.from_version)
+        }
+        return library_of(self._deps, unit.connection, numbers, unit.playbook)
+
+
+def library_of(deps: Deps, connection: Connection, numbers: Iterable[int], current: int) -> Library:
+    """The compiled policies of these versions."""
+    versions = {number: rules_of(deps.playbooks.get(connection, number)) for number in numbers if number}
+    return Library(current, versions)
+
+
+def _takes_back(event: Recorded) -> bool:
+    return isinstance(event.data, e.TicketRepinned) and event.data.undoes is not None
+
+
+def _undone(state: SlaState, work: Work, log: list[Recorded], now: datetime, library: Library) -> Undone | None:
+    """The clocks without the move that the batch takes back; None when the log holds no such move."""
+    undo = next(one for one in work.events if _takes_back(one))
+    assert isinstance(undo.data, e.TicketRepinned)
+    moves = [
+        one
+        for one in log
+        if isinstance(one.data, e.TicketRepinned)
+        and one.data.version == undo.data.undoes
+        and one.version < undo.version
+    ]
+    if not moves:
+        return None
+    facts, _ = facts_of(standing(log), None)
+    return take_back(state, facts, moves[-1].happened_at, undo.happened_at, now, library)
 
 
 def _reason(decision: Decision, data: e.Data) -> dict[str, object] | None:
@@ -89,3 +138,8 @@ def _reason(decision: Decision, data: e.Data) -> dict[str, object] | None:
             "why": decision.reason.value,
         }
     return {"why": decision.reason.value}
+
+
+def _family(metric: str) -> str:
+    """A closed label set: `node:x` and `ownership:y` count as their family."""
+    return metric.partition(":")[0]

@@ -12,11 +12,19 @@ from sqlalchemy import Connection
 
 from services.sla.domain.clock import Clock
 from services.sla.domain.ticket import SlaState
+from shared.ledger.unit import decode_ticket
+from shared.ticket.state import OPEN, Ticket
 
 _state = msgspec.json.Decoder(SlaState)
 _encoder = msgspec.json.Encoder()
 
 _LOAD = "select ticket_id, state::text as state from sla.ticket where ticket_id = any(%(ids)s)"
+
+_LIFT = """
+delete from sla.ended e using json_to_recordset(%(lifted)s) as x (ticket_id bigint, at timestamptz)
+where e.ticket_id = x.ticket_id and e.stopped_at = x.at and e.clock ->> 'stop_cause' = 'policy'
+"""
+"""Cycles that nothing but a move to another version ended: the move was taken back, so they never ended."""
 
 _SAVE = """
 with ended as (
@@ -47,6 +55,8 @@ class Saved:
     next_due_at: datetime | None
     state: SlaState
     ended: tuple[Clock, ...]
+    lifted: datetime | None = None
+    """The instant of a move that was taken back."""
 
 
 class Tables(Protocol):
@@ -60,6 +70,19 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
     """States of the tickets that have one (the caller holds their locks)."""
     rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
     return {row.ticket_id: _state.decode(row.state) for row in rows}
+
+
+_RUNNING = """
+select t.id, t.state::text as ticket, s.state::text as state
+from ledger.ticket t left join sla.ticket s on s.ticket_id = t.id
+where t.id > %(after)s and t.status = any(%(open)s) order by t.id limit %(limit)s
+"""
+
+
+def running(connection: Connection, after: int, limit: int) -> list[tuple[Ticket, SlaState | None]]:
+    """Open tickets in id order with their clocks' state, without a lock: for looking ahead."""
+    rows = connection.exec_driver_sql(_RUNNING, {"after": after, "open": sorted(OPEN), "limit": limit})
+    return [(decode_ticket(row.ticket), None if row.state is None else _state.decode(row.state)) for row in rows]
 
 
 def save(connection: Connection, tickets: Iterable[Saved]) -> None:
@@ -82,6 +105,9 @@ def save(connection: Connection, tickets: Iterable[Saved]) -> None:
         for one in kept
         for clock in one.ended
     ]
+    lifted = [{"ticket_id": one.ticket_id, "at": one.lifted} for one in kept if one.lifted is not None]
+    if lifted:
+        connection.exec_driver_sql(_LIFT, {"lifted": _encoder.encode(lifted).decode()})
     connection.exec_driver_sql(
         _SAVE, {"states": _encoder.encode(states).decode(), "ended": _encoder.encode(ended).decode()}
     )

@@ -211,6 +211,20 @@ class TicketMerged(Data, frozen=True, kw_only=True):
     into: int
 
 
+class TicketRepinned(Data, frozen=True, kw_only=True):
+    """From here on the ticket runs under playbook version `version` instead of `from_version`.
+
+    `mode`: `from-now` keeps what its clocks counted, `whole` counts anew from the start, `undo` takes back the move to version
+    `undoes` as if it had never been.
+    """
+
+    type: ClassVar[str] = "ticket.repinned"
+    version: int
+    from_version: int
+    mode: str = "from-now"
+    undoes: int | None = None
+
+
 class TicketRated(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "ticket.rated"
     score: int
@@ -446,7 +460,8 @@ CATALOGUE: dict[str, type[Data]] = {
     for struct in (
         TicketOpened, TicketHeld, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted,
         TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
-        TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketAssignmentFailed, AgentChanged, PlaybookPublished,
+        TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
+        TicketAssignmentFailed, AgentChanged, PlaybookPublished,
         SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,

@@ -60,6 +60,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "ticket.reopened": _EVERY_DECIDER,
     "ticket.closed": _EVERY_DECIDER,
     "ticket.merged": _EVERY_DECIDER,
+    "ticket.repinned": ("sla",),
     "ticket.rated": (),
     "ticket.assignment_failed": ("escalation", "notifier"),
     "agent.changed": ("router",),

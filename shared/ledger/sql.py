@@ -41,6 +41,19 @@ LOCK_TICKETS = (
 )
 """People's commands wait here, in id order."""
 
+_UNDER = """status = any(%(open)s)
+  and (%(exactly)s::integer is null or coalesce((state ->> 'playbook')::integer, 0) = %(exactly)s)
+  and (%(other)s::integer is null or coalesce((state ->> 'playbook')::integer, 0) <> %(other)s)"""
+
+LOCK_UNDER = (
+    "select id, state::text as state from ledger.ticket where id > %(after)s {named} and "
+    + _UNDER
+    + " order by id limit %(limit)s for update {waiting}"
+)
+"""Open tickets under some playbook version, a page at a time."""
+
+IDS_UNDER = "select id from ledger.ticket where " + _UNDER + " order by id"
+
 SAVE = """
 with events as (
     insert into ledger.event (kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data)

@@ -90,6 +90,38 @@ def lock(connection: Connection, ids: Iterable[int]) -> dict[int, Ticket]:
     return {row.id: decode_ticket(row.state) for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Under:
+    """Open tickets by the playbook version they run under: `exactly` this one, or any `other_than` that one."""
+
+    exactly: int | None = None
+    other_than: int | None = None
+
+
+def lock_under(
+    connection: Connection, under: Under, after: int, limit: int, *, ids: Sequence[int] | None = None
+) -> list[Ticket]:
+    """Lock up to `limit` open tickets beyond id `after`, in id order; those that others hold are passed over.
+
+    With `ids`, of these alone, and waiting for whoever holds them.
+    """
+    waiting = "" if ids is not None else "skip locked"
+    rows = connection.exec_driver_sql(
+        sql.LOCK_UNDER.format(waiting=waiting, named="and id = any(%(ids)s)" if ids is not None else ""),
+        {**_under(under), "after": after, "limit": limit, "ids": list(ids or ())},
+    )
+    return [decode_ticket(row.state) for row in rows]
+
+
+def ids_under(connection: Connection, under: Under) -> list[int]:
+    """Ids of such tickets, in order, without a lock."""
+    return list(connection.exec_driver_sql(sql.IDS_UNDER, _under(under)).scalars())
+
+
+def _under(under: Under) -> dict[str, Any]:
+    return {"open": sorted(state.OPEN), "exactly": under.exactly, "other": under.other_than}
+
+
 def read(connection: Connection, ticket_id: int) -> Ticket | None:
     """A ticket as it is, without a lock."""
     row = connection.exec_driver_sql(

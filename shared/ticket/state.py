@@ -86,6 +86,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     escalations: int = 0
     score: int | None = None
     playbook: int = 0
+    moved_from: int | None = None
+    """The version it ran under before it was moved to `playbook`; None: it began under that one."""
 
     @property
     def number(self) -> str:
@@ -272,6 +274,10 @@ def _rated(t: Ticket, d: e.TicketRated, _: datetime) -> _Changes:
     return {"score": d.score}
 
 
+def _repinned(t: Ticket, d: e.TicketRepinned, _: datetime) -> _Changes:
+    return {"playbook": d.version, "moved_from": None if d.undoes is not None else t.playbook}
+
+
 def _node_entered(t: Ticket, d: e.NodeEntered, at: datetime) -> _Changes:
     return {"nodes": (*t.nodes, Node(d.node, d.visit, at, d.group, None, d.due_at))}
 
@@ -315,6 +321,7 @@ _CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
     "ticket.closed": _closed,
     "ticket.merged": _merged,
     "ticket.rated": _rated,
+    "ticket.repinned": _repinned,
     "node.entered": _node_entered,
     "node.completed": _node_completed,
     "escalation.raised": _raised,

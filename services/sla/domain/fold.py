@@ -90,10 +90,10 @@ class Fold:
     def flush(self) -> None:
         """Tell what the fact at `self.at` started and moved. A clock that ended in the same breath is told of by its end."""
         if self._started:
-            self._tell(e.SlaStarted(clocks=tuple(_ref(clock) for clock in self._started)))
+            self._tell(e.SlaStarted(clocks=tuple(ref(clock) for clock in self._started)))
             self._started = []
         for cause, clocks in self._moved.items():
-            refs = tuple(_ref(self.clocks[clock.metric]) for clock in clocks if self.clocks[clock.metric].open)
+            refs = tuple(ref(self.clocks[clock.metric]) for clock in clocks if self.clocks[clock.metric].open)
             if refs:
                 self._tell(e.SlaMoved(clocks=refs, cause=cause))
         self._moved = {}
@@ -149,16 +149,7 @@ class Fold:
             ended = replace(ended, state=State.MET)
         self.put(ended)
         self.flush()
-        late = ended.state is State.BREACHED
-        self._tell(
-            e.SlaMet(
-                metric=metric,
-                stopped_at=at,
-                cycle=clock.cycle,
-                elapsed_seconds=seconds(ended.elapsed),
-                breached=late,
-            )
-        )
+        self._tell(met(ended))
 
     def cancel(self, clock: Clock, at: datetime, cause: str) -> None:
         """End a cycle unanswered. What was breached before stays breached."""
@@ -268,7 +259,20 @@ NOTICED = timedelta(microseconds=1)
 """Timers fire at the first instant after their own, so that a fact at the same instant comes first, however late it is told."""
 
 
-def _ref(clock: Clock) -> e.ClockRef:
+def met(clock: Clock) -> e.SlaMet:
+    """How the end of a cycle is told: what was promised happened, in time or late."""
+    assert clock.stopped_at is not None
+    return e.SlaMet(
+        metric=clock.metric,
+        stopped_at=clock.stopped_at,
+        cycle=clock.cycle,
+        elapsed_seconds=seconds(clock.elapsed),
+        breached=clock.state is State.BREACHED,
+    )
+
+
+def ref(clock: Clock) -> e.ClockRef:
+    """A clock as an event names it."""
     return e.ClockRef(
         metric=clock.metric,
         cycle=clock.cycle,

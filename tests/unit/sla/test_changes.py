@@ -10,9 +10,9 @@ import pytest
 from services.sla.domain import facts as f
 from services.sla.domain.clock import State, WarningState
 from services.sla.domain.fold import NOTICED
-from services.sla.domain.moving import preview, take_back
+from services.sla.domain.moving import Undone, preview, take_back
 from services.sla.domain.terms import Library
-from services.sla.domain.ticket import SlaState, from_json, to_json, versions_of
+from services.sla.domain.ticket import from_json, to_json, versions_of
 from shared.contracts import events as e
 from tests.unit.sla.world import Ticket, at, library, minutes, opened, rules, warned
 
@@ -230,15 +230,10 @@ def test_who_is_told_comes_from_the_policy() -> None:
 # ---- preview and undo ------------------------------------------------------------------------------------------------------
 
 
-def moved_ticket() -> tuple[Ticket, SlaState, SlaState]:
+def test_a_preview_lists_what_the_move_then_does() -> None:
     ticket = Ticket(versions(OLD, NEW))
     before = ticket.take(opened(at("05:00"))).state
     after = ticket.take(f.RulesChanged(at("10:00"), 2, "whole")).state
-    return ticket, before, after
-
-
-def test_a_preview_lists_what_the_move_then_does() -> None:
-    ticket, before, after = moved_ticket()
     shown = preview(before, 2, "whole", at("10:00"), ticket.library)
     assert shown.decision.state == after
     assert [
@@ -255,20 +250,88 @@ def test_a_preview_says_which_promises_the_move_itself_would_break() -> None:
     assert [one.breaks for one in shown.changes] == [True]
 
 
+MOVED = at("10:00")
+
+
+def taken_back(ticket: Ticket, *facts: f.Fact, now: datetime) -> Undone:
+    """The ticket's present state with the move taken back at `now`; `facts`: all of them but the move."""
+    assert ticket.decision is not None
+    present = from_json(to_json(ticket.decision.state))
+    return take_back(present, facts, MOVED, now, now, ticket.library)
+
+
+def moving(*facts: f.Fact, old: dict[str, Any] = OLD, new: dict[str, Any] = NEW, **match: Any) -> Ticket:
+    """A ticket with these facts, moved from `old` to `new` at ten."""
+    ticket = Ticket(versions(old, new))
+    ticket.take(*(one for one in facts if one.at <= MOVED), now=MOVED)
+    ticket.take(f.RulesChanged(MOVED, 2, "whole"))
+    if later := [one for one in facts if one.at > MOVED]:
+        ticket.take(*later)
+    return ticket
+
+
 def test_undoing_gives_an_untouched_ticket_its_state_back_byte_for_byte() -> None:
-    ticket, before, after = moved_ticket()
-    undone = take_back(before, after, from_json(to_json(after)), at("11:00"), ticket.library)
-    assert undone.exact
-    assert to_json(undone.state) == to_json(before)
+    birth = opened(at("05:00"))
+    before = Ticket(versions(OLD, NEW)).take(birth).state
+    undone = taken_back(moving(birth), birth, now=at("11:00"))
+    assert to_json(undone.decision.state) == to_json(before)
+    assert [(type(data), when) for when, data in undone.decision.events] == [(e.SlaMoved, at("11:00"))]
+
+
+def test_undoing_brings_back_a_clock_that_the_move_had_broken() -> None:
+    short: dict[str, Any] = {"targets": {"resolution": "1h"}, "warn": []}
+    birth = opened(at("05:00"))
+    before = Ticket(versions(OLD, short)).take(birth).state
+    ticket = moving(birth, new=short)
+    assert ticket.clock("resolution").breached_at == MOVED
+    assert to_json(taken_back(ticket, birth, now=at("11:00")).decision.state) == to_json(before)
+
+
+def test_undoing_brings_back_a_clock_that_the_move_had_ended_because_nothing_promised_it_any_more() -> None:
+    other: dict[str, Any] = {"targets": {"first_response": "9h"}}
+    birth = opened(at("05:00"))
+    before = Ticket(versions(OLD, other)).take(birth).state
+    ticket = moving(birth, new=other)
+    assert (ticket.clock("resolution").stop_cause, ticket.clock("first_response").open) == ("policy", True)
+    undone = taken_back(ticket, birth, now=at("11:00"))
+    assert to_json(undone.decision.state) == to_json(before)
+    assert undone.lifted == MOVED
+    assert [type(data) for _, data in undone.decision.events] == [e.SlaMoved, e.SlaCancelled]
 
 
 def test_undoing_recomputes_a_ticket_that_was_touched_since_and_keeps_its_pause() -> None:
-    ticket, before, after = moved_ticket()
-    ticket.take(f.StatusChanged(at("11:00"), "pending"))
-    present = ticket.take(f.StatusChanged(at("12:00"), "assigned")).state
-    undone = take_back(before, after, present, at("12:00"), ticket.library)
-    assert not undone.exact
+    facts = (
+        opened(at("05:00")),
+        f.StatusChanged(at("11:00"), "pending"),
+        f.StatusChanged(at("12:00"), "assigned"),
+    )
+    undone = taken_back(moving(*facts), *facts, now=at("12:00"))
     assert [(one.metric, one.after and one.after.due_at) for one in undone.changes] == [("resolution", at("18:00"))]
+
+
+def test_undoing_leaves_a_cycle_that_ended_since_as_it_ended() -> None:
+    both: dict[str, Any] = {"targets": {"first_response": "20h", "resolution": "20h"}}
+    short: dict[str, Any] = {"targets": {"first_response": "6h", "resolution": "20h"}, "warn": []}
+    facts = (opened(at("05:00")), f.Replied(at("11:30")))
+    ticket = moving(*facts, old=both, new=short)
+    ended = ticket.clock("first_response")
+    assert (ended.state, ended.breached_at) == ("breached", at("11:00"))
+    undone = taken_back(ticket, *facts, now=at("12:00"))
+    assert [one for one in undone.decision.state.clocks if one.metric == "first_response"] == [ended]
+    assert "first_response" not in {one.metric for one in undone.changes}
+
+
+def test_what_fell_due_without_the_move_is_told_late_when_it_is_taken_back() -> None:
+    long: dict[str, Any] = {"targets": {"resolution": "20h"}}
+    birth = opened(at("05:00"))
+    ticket = moving(birth, old={"targets": {"resolution": "12h"}}, new=long)
+    undone = taken_back(ticket, birth, now=at("17:30"))
+    told = [(type(data), when, getattr(data, "late", None)) for when, data in undone.decision.events]
+    assert told == [
+        (e.SlaMoved, at("17:30"), None),
+        (e.SlaWarned, at("16:30"), True),
+        (e.SlaBreached, at("17:00"), True),
+    ]
 
 
 def test_the_versions_a_ticket_needs_include_those_its_clocks_counted_under() -> None:

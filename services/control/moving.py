@@ -1,0 +1,196 @@
+"""Running tickets and playbook versions: what a move would change, making it, taking it back.
+
+A ticket runs under one version (`ticket.playbook`), read by every service when it next decides. `ticket.repinned` changes it:
+
+    from-now   its clocks keep what they counted; new targets, pauses, calendars hold from this instant
+    whole      its clocks are counted anew from their start under the new version alone
+    undo       its clocks are what they would be had the version never reached it
+
+What has begun under the old version goes on as it began: an assignment, a running escalation, a planned message. A ticket whose
+flow or group is not the same in the new version stays where it is, and is listed.
+
+Tickets are moved a few hundred at a time, in their own short transactions and in the bulk lane, so that nobody waits for them.
+Which are still to be moved is read from the tickets themselves, so a move that was cut off goes on when it is asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Engine
+
+from services.control import platform
+from services.sla.ahead import Ahead, look_ahead
+from shared.contracts import events as e
+from shared.contracts.envelope import Actor, New
+from shared.ledger import business, tickets
+from shared.ledger.lane import Lane, Ring
+from shared.ledger.process import Deps
+from shared.ledger.unit import Unit
+from shared.playbook.model import Playbook
+from shared.ticket.state import Ticket
+
+BATCH = 250
+Watch = Callable[[int], None]
+Making = Callable[[Ticket], e.TicketRepinned | None]
+
+
+def nobody_watches(_: int) -> None:
+    """Progress that is not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """One running ticket: what a move would change of its clocks, or why it `stays` where it is."""
+
+    ahead: Ahead
+    stays: str | None
+
+
+@dataclass(slots=True)
+class Moved:
+    """What became of the running tickets. `touched`: of those taken back, the ones that are
+    recomputed, because something had happened to them since or they began under the version."""
+
+    moved: int = 0
+    stayed: dict[int, str] = field(default_factory=dict)
+    touched: list[int] = field(default_factory=list)
+
+
+def foresee(
+    deps: Deps, connection: Connection, candidate: Playbook, mode: str, progress: Watch = nobody_watches
+) -> Iterator[Foreseen]:
+    """Every running ticket that is not under `candidate` yet, in id order. Nothing is written."""
+    now = business.now(connection)
+    for ahead in look_ahead(deps, connection, candidate, "whole" if mode == "whole" else "from-now", now):
+        progress(1)
+        old = deps.playbooks.get(connection, ahead.ticket.playbook)
+        yield Foreseen(ahead, why_it_stays(ahead.ticket, old, candidate))
+
+
+def why_it_stays(ticket: Ticket, old: Playbook, new: Playbook) -> str | None:
+    """Why the ticket cannot go on under `new`; None: it can."""
+    if ticket.kind is not None:
+        flows = [next((one for one in p.document.flows if one.name == ticket.kind), None) for p in (old, new)]
+        if flows[0] != flows[1]:
+            return f"the flow {ticket.kind} is not the same there"
+    for group in (ticket.group, *(node.group for node in ticket.nodes)):
+        if group is not None and group not in new.document.groups:
+            return f"there is no group {group} there"
+    return None
+
+
+class Mover:
+    """Moves the running tickets to `version`, the current one."""
+
+    def __init__(self, deps: Deps, engine: Engine, version: int, by: str, progress: Watch = nobody_watches) -> None:
+        self.deps, self.engine, self.version = deps, engine, version
+        self.actor = Actor(kind="person", id=by)
+        self.progress = progress
+        self.done = Moved()
+        (handler,) = (one for one in platform.parts("sla", deps).handlers if one.kind == "ticket")
+        # The clocks are brought along here as well as by the running workers, so that a move needs no worker and never runs ahead.
+        self._lane = Lane(engine, handler, "bulk", None, _rung_by(deps), deps.playbook_number, cap=BATCH)
+
+    def move(self, mode: str) -> Moved:
+        """Move every open ticket that is under another version."""
+        self._all(
+            lambda ticket: e.TicketRepinned(version=self.version, from_version=ticket.playbook, mode=mode), pinned=None
+        )
+        self.done.touched = []
+        return self.done
+
+    def take_back(self, undone: int, mode: str) -> Moved:
+        """Give the tickets that were moved to version `undone` back to where they were.
+
+        Those opened under it follow the current version in the mode in which it was applied; with `keep` they stay.
+        """
+
+        def event(ticket: Ticket) -> e.TicketRepinned | None:
+            under = ticket.playbook
+            if ticket.moved_from is not None:
+                back = ticket.moved_from
+                return e.TicketRepinned(version=back, from_version=under, mode="undo", undoes=undone)
+            if mode == "keep":
+                return None
+            return e.TicketRepinned(version=self.version, from_version=under, mode=mode)
+
+        self._all(event, pinned=undone)
+        return self.done
+
+    # ---- in batches ---------------------------------------------------------------------------------------------------
+
+    def _all(self, event: Making, *, pinned: int | None) -> None:
+        under = tickets.Under(other_than=self.version) if pinned is None else tickets.Under(exactly=pinned)
+        after = 0
+        while found := self._batch(event, under, after):
+            after = max(found)
+        with self.engine.connect() as connection:
+            busy = [i for i in tickets.ids_under(connection, under) if i not in self.done.stayed]
+        for start in range(0, len(busy), BATCH):  # what somebody had in hand: in turn with everybody else now
+            self._batch(event, under, 0, busy[start : start + BATCH])
+        self._lane.drain()
+
+    def _batch(self, event: Making, under: tickets.Under, after: int, ids: Sequence[int] | None = None) -> list[int]:
+        with self.engine.connect() as connection:
+            found = tickets.lock_under(connection, under, after, BATCH, ids=ids)
+            if not found:
+                connection.rollback()
+                return []
+            unit = Unit(connection, business.now(connection), self.actor, self.version, given=True)
+            backwards = [
+                ticket for ticket in found if ticket.moved_from is not None and ticket.playbook != self.version
+            ]
+            touched = _touched(connection, backwards)
+            for ticket in found:
+                data = self._one(connection, unit, ticket, event)
+                if data is not None and (data.undoes is None or ticket.id in touched):
+                    self.done.touched.append(ticket.id)
+            unit.flush()
+            connection.commit()
+        self._lane.drain()
+        self.progress(len(found))
+        return [ticket.id for ticket in found]
+
+    def _one(self, connection: Connection, unit: Unit, ticket: Ticket, event: Making) -> e.TicketRepinned | None:
+        data, get = event(ticket), self.deps.playbooks.get
+        why: str | None = "it began under that version"
+        if data is not None and data.undoes is not None:
+            why = None
+        elif data is not None:
+            why = why_it_stays(ticket, get(connection, ticket.playbook), get(connection, data.version))
+        if data is None or why is not None:
+            self.done.stayed[ticket.id] = why or ""
+            return None
+        unit.append_to_ticket(ticket, (New(data, {"why": f"apply --running {data.mode}"}),), by="sla")
+        unit.wake("sla", "ticket", ticket.id, "bulk")
+        self.done.moved += 1
+        return data
+
+
+def _rung_by(deps: Deps) -> Ring:
+    def ring(targets: set[tuple[str, str]]) -> None:
+        deps.bells.ring(targets)
+
+    return ring
+
+
+def _touched(connection: Connection, found: Sequence[Ticket]) -> set[int]:
+    """Of tickets about to be given back, those to which something happened since they were moved."""
+    if not found:
+        return set()
+    rows = connection.exec_driver_sql(
+        """select t.id from unnest(%s::bigint[]) as t (id)
+        cross join lateral (
+            select max(m.version) as version from ledger.event m
+            where m.kind = 'ticket' and m.id = t.id and m.type = 'ticket.repinned'
+        ) moved
+        where exists (
+            select from ledger.event e where e.kind = 'ticket' and e.id = t.id and e.version > moved.version
+            and (e.type like 'ticket.%%' or e.type in ('node.entered', 'node.completed'))
+            and e.type not in ('ticket.noted', 'ticket.mentioned', 'ticket.rated')
+        )""",
+        ([ticket.id for ticket in found],),
+    )
+    return {row.id for row in rows}
