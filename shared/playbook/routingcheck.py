@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from shared.playbook.conditions import ConditionError, Schema, parse
+from shared.playbook.enrichment import facts_named, fault_of
 from shared.playbook.routing import Actions, FieldType, Group, RelaxTo, Routing, RuleSetSpec, Strategy
 from shared.playbook.rulecheck import check as check_rules
 from shared.playbook.ruleset import Rule, RuleSet
 from shared.playbook.ticketfacts import schema_of
+
+MAX_WAIT = timedelta(minutes=1)
+"""Longest time-out of an enrichment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def check(routing: Routing) -> list[Problem]:
         problem for place, spec in enumerate(routing.rules) for problem in _rule_set(place, spec, routing, schema)
     ]
     found += [*_names_twice("rules", (spec.name for spec in routing.rules)), *_groups(routing, schema)]
-    return [*found, *_delegates(routing), *_work(routing, schema)]
+    return [*found, *_delegates(routing), *_work(routing, schema), *_enrichments(routing, schema)]
 
 
 def writes_of(then: Actions) -> dict[str, str]:
@@ -245,6 +251,36 @@ def _work(routing: Routing, schema: Schema) -> Iterator[Problem]:
         yield from _unknown(f"work.states.{status}", status, statuses, "status")
         if factor < 0:
             yield Problem(f"work.states.{status}", "factors are at least 0")
+
+
+def _enrichments(routing: Routing, schema: Schema) -> Iterator[Problem]:
+    """Addresses that may be called and whose facts exist; and no rule that reads an answer nobody asked for."""
     for name, one in routing.enrichments.items():
+        path = f"enrichments.{name}"
         if not one.allow:
-            yield Problem(f"enrichments.{name}.allow", "no host is allowed: it could never be asked")
+            yield Problem(f"{path}.allow", "no host is allowed: it could never be asked")
+        elif (fault := fault_of(one.url, one.allow)) is not None:
+            yield Problem(f"{path}.url", fault)
+        if not timedelta(0) < one.timeout <= MAX_WAIT:
+            yield Problem(f"{path}.timeout", f"more than 0 and at most {MAX_WAIT}: tickets wait for it")
+        for fact in facts_named(one.url):
+            try:
+                schema.get(fact, f"{path}.url")
+            except ConditionError as error:
+                yield Problem(error.path, error.reason)
+    asked: set[str] = set()
+    for place, spec in enumerate(routing.rules):
+        asked |= set(spec.enrich)
+        for number, rule in enumerate(spec.rules):
+            for fact in _read(rule.when, schema):
+                name = fact.removeprefix("enrich.").partition(".")[0]
+                if fact.startswith("enrich.") and name not in asked:
+                    here = f"rules[{place}].rules[{number}].when"
+                    yield Problem(here, f"reads {fact}, but the set does not ask {name!r} before (`enrich: [{name}]`)")
+
+
+def _read(when: Mapping[str, Any] | None, schema: Schema) -> frozenset[str]:
+    try:
+        return frozenset() if when is None else parse(when, schema).fields()
+    except ConditionError:
+        return frozenset()  # reported where rules are
