@@ -169,7 +169,9 @@ class Intake:
         return {
             index
             for index, one in enumerate(submissions)
-            if one.ticket.dedup_key in first and answers[index] is None and first[one.ticket.dedup_key] != index
+            if one.ticket.dedup_key in first
+            and answers[index] is None
+            and first[one.ticket.dedup_key] != index
             and index not in but
         }
 

@@ -31,7 +31,12 @@ def line_of(demand: dict[str, Any]) -> str:
 
 
 def shadows(
-    connection: Connection, tables: Tables, assigner: Assigner, groups: Iterable[str], but: Sequence[int], most: int = MOST
+    connection: Connection,
+    tables: Tables,
+    assigner: Assigner,
+    groups: Iterable[str],
+    but: Sequence[int],
+    most: int = MOST,
 ) -> list[Request]:
     """Waiting tickets of groups that somebody of the assigner's pool could take now, at most as many as there are places."""
     heads = tables.lines(connection, groups, but, LINES)

@@ -10,12 +10,12 @@ from services.router.book import Book
 from services.router.cases import Case, named_of, request_of
 from services.router.classifying import Asker, Classifying, Nobody
 from services.router.compiled import Compiled, compiled
-from services.router.domain.answers import Predict
 from services.router.domain.assign import Assigner
 from services.router.domain.desk import Request, in_order
 from services.router.domain.lookahead import plan
 from services.router.domain.outcomes import Assigned, Outcome
 from services.router.domain.pool import Turns
+from services.router.models import Models
 from services.router.store import Held, Wait
 from shared.contracts import events as e
 from shared.directory.people import Directory
@@ -32,6 +32,7 @@ class RouteTickets:
     def __init__(self, deps: Deps, tables: store.Tables = store, asker: Asker | None = None) -> None:
         self._deps, self._tables = deps, tables
         self._classifying = Classifying(asker or Nobody())
+        self._models = Models()
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide a batch; see the package for the order of things."""
@@ -41,7 +42,7 @@ class RouteTickets:
         waits = self._tables.waits(unit.connection, known) if known else {}
         rules = {number: self._rules(unit, number) for number in {work.ticket.playbook for work in batch}}
         cases = [Case(work, work.ticket, rules[work.ticket.playbook], *_of(held, waits, work.id)) for work in batch]
-        self._classifying.run(unit, cases, self._predict(unit))
+        self._classifying.run(unit, cases, self._models.predict_on(unit.connection))
         moods = _expire(cases, unit.now)
         directory = self._deps.directory.get(unit.connection)
         if moods:
@@ -51,9 +52,6 @@ class RouteTickets:
 
     def _rules(self, unit: Unit, number: int) -> Compiled:
         return compiled(self._deps.playbooks.get(unit.connection, number))
-
-    def _predict(self, unit: Unit) -> Predict | None:
-        return None
 
     # ---- whose it is -------------------------------------------------------------------------------------------------
 

@@ -97,9 +97,7 @@ class Tables(Protocol):
     def standing(
         self, connection: Connection, wanted: Sequence[Mapping[str, Any]], but: Sequence[int]
     ) -> list[Standing]: ...
-    def last_owners(
-        self, connection: Connection, wanted: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], str]: ...
+    def last_owners(self, connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]: ...
 
 
 _HELD = """

@@ -1,7 +1,11 @@
-"""`signalbox classifier train|test|predict`: learn a label from history, measure the model, ask it.
+"""`signalbox classifier train|test|predict|publish|rollback|list`: learn a label from history, measure the model, ask it, use it.
 
-`train` holds a tenth out when no `--dev` file is given. `predict` reads NDJSON `{"id", "text"}` and answers `{"id", "label",
-"best", "confidence", "guesses"}`; `label` is null when the model abstains.
+`train --publish NAME` (or `publish` for a model that lies in a file) stores a model with its figures as the next
+version of a name, for the rules of the playbook that say `model: {name: NAME, label: LABEL}`. `rollback` goes back to
+the version before, `--to` to any.
+
+`train` holds a tenth out when no `--dev` file is given. `predict` reads NDJSON `{"id", "text"}` and answers `{"id",
+"label", "best", "confidence", "guesses"}`; `label` is null when the model abstains.
 """
 
 from __future__ import annotations
@@ -12,26 +16,32 @@ import gzip
 import hashlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 import orjson
+from sqlalchemy import Engine
 
+from services.control import platform
 from services.control.cli import Failure
+from services.router import model_store
 from services.router.classifier.model import Answer, BadModel, Model, load
+from shared.runtime.settings import Settings
 
 csv.field_size_limit(10_000_000)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one = commands.add_parser("classifier", help="learn labels from history", description=__doc__)
-    verbs = one.add_subparsers(dest="verb", required=True, metavar="train|test|predict")
+    verbs = one.add_subparsers(dest="verb", required=True, metavar="VERB")
     train = verbs.add_parser("train", help="learn a model")
     train.add_argument("--data", required=True, metavar="CSV", help="labelled texts; .gz is read too")
     train.add_argument("--text", required=True, metavar="COL", help="column of the text; several separated by commas")
     train.add_argument("--label", required=True, metavar="COL")
     train.add_argument("--dev", metavar="CSV", help="held-out texts of the same columns")
     train.add_argument("--out", metavar="FILE", default="model.sbm")
+    train.add_argument("--publish", metavar="NAME", help="give the model to the router under this name")
     train.add_argument("--precision", type=float, default=0.95, help="wanted of answers that are given (default 0.95)")
     train.add_argument("--seed", type=int, default=0)
     test = verbs.add_parser("test", help="measure a model")
@@ -41,11 +51,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     test.add_argument("--label", required=True, metavar="COL")
     predict = verbs.add_parser("predict", help="NDJSON in, NDJSON out")
     predict.add_argument("--model", required=True, metavar="FILE")
+    publish = verbs.add_parser("publish", help="give a model to the router")
+    publish.add_argument("--model", required=True, metavar="FILE")
+    publish.add_argument("--name", required=True)
+    rollback = verbs.add_parser("rollback", help="go back to an older version")
+    rollback.add_argument("name", metavar="NAME")
+    rollback.add_argument("--to", type=int, metavar="VERSION", help="(default: the version before the current one)")
+    verbs.add_parser("list", help="published models with their figures")
     one.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"train": _train, "test": _test, "predict": _predict}[args.verb](args)
+    verbs = {"train": _train, "test": _test, "predict": _predict}
+    return (verbs | {"publish": _publish, "rollback": _rollback, "list": _list})[args.verb](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -66,7 +84,48 @@ def _train(args: argparse.Namespace) -> int:
         raise Failure(f"classifier: {args.data}: {error}") from error
     Path(args.out).write_bytes(model.dumps())
     print(f"{args.out}: {_figures(dict(model.figures))}")
+    if args.publish is not None:
+        _give(args.publish, model)
     return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    _give(args.name, _model(args.model))
+    return 0
+
+
+def _give(name: str, model: Model) -> None:
+    with _database() as engine, engine.begin() as connection:
+        version = model_store.publish(connection, name, model.dumps(), dict(model.figures), "operator")
+    print(f"published {name} version {version}: {_figures(dict(model.figures))}")
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    with _database() as engine, engine.begin() as connection:
+        version = model_store.choose(connection, args.name, args.to)
+    if version is None:
+        wanted = "older version" if args.to is None else f"version {args.to}"
+        raise Failure(f"classifier: there is no {wanted} of {args.name!r}")
+    print(f"{args.name}: version {version} is current")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with _database() as engine, engine.connect() as connection:
+        for one in model_store.all_published(connection):
+            mark = "current" if one.current else "       "
+            print(f"{one.name} version {one.version} {mark} {_figures(dict(one.figures))}")
+    return 0
+
+
+@contextmanager
+def _database() -> Iterator[Engine]:
+    with platform.servers(Settings.from_environment()) as settings:
+        engine = platform.engine(settings, "classifier", worker=False)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 def _test(args: argparse.Namespace) -> int:

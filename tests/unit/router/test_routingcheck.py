@@ -103,7 +103,7 @@ BROKEN: list[tuple[str, Any, str, str]] = [
     ("agents/ann/capacity", -1, "agents.ann.capacity", "not below 0"),
     ("work", {"rules": [{"when": {}, "weight": 1}]}, "work.rules[0].when", "blank condition"),
     ("work", {"states": {"sleeping": 1}}, "work.states.sleeping", "unknown status"),
-    ("enrichments", {"mes": {"url": "https://x/{id}", "allow": []}}, "enrichments.mes.allow", "no host"),
+    ("enrichments", {"mes": {"url": "https://x/{external_id}", "allow": []}}, "enrichments.mes.allow", "no host"),
 ]
 
 
