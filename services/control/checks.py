@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from shared.playbook import flows
 from shared.playbook.conditions import parse as parse_condition
 from shared.playbook.facts import ConditionError
 from shared.playbook.messages import Target as AudienceTarget
@@ -136,11 +137,36 @@ def _chains(playbook: Playbook) -> Iterator[Finding]:
 
 
 def _flows(playbook: Playbook) -> Iterator[Finding]:
-    for index, flow in enumerate(playbook.document.flows):
-        compile_condition = lambda when: parse_condition(when, playbook.schema, "when").compile()  # noqa: E731
-        for finding in prove(flow, compile_condition):
-            reason = finding.message + (f" (for example: {finding.counterexample})" if finding.counterexample else "")
-            yield ("flows", index, *parse_path(finding.path)), reason, False
+    document = playbook.document
+    known = {
+        "group": document.groups,
+        "role": {role for agent in document.agents.values() for role in agent.roles},
+        "person": document.agents,
+    }
+    names = [flow.name for flow in document.flows]
+    for index, flow in enumerate(document.flows):
+        at: Path_ = ("flows", index)
+        if flow.name in names[:index]:
+            yield (*at, "name"), f"two flows are called {flow.name!r}", False
+        for finding in prove(flow, flows.condition(playbook), lists=flows.list_facts(playbook)):
+            reason = finding.message + (
+                f" (for example: {' → '.join(finding.counterexample)})" if finding.counterexample else ""
+            )
+            yield (*at, *parse_path(finding.path)), reason, False
+        yield from _names([((*at, "calendar"), flow.calendar)], playbook.specs, "calendar")
+        places: list[tuple[Path_, Any, Any]] = [(at, flow.responsible, flow.needs)]
+        places += [((*at, "nodes", i), node.responsible, node.needs) for i, node in enumerate(flow.nodes)]
+        for path, whose, needs in places:
+            for kind in whose.given if whose is not None else ():
+                if kind in known:
+                    yield from _names([((*path, "responsible", kind), getattr(whose, kind))], known[kind], kind)
+            fields = (((*path, "needs", place, "field"), need.field) for place, need in enumerate(needs))
+            yield from _names(fields, document.fields, "field")
+        for place, need in enumerate(flow.needs):
+            if need.field is None:
+                yield (*at, "needs", place), "a ticket is opened with fields; ask for this at its first node", False
+        chains = (((*at, "nodes", i, "chain"), node.chain) for i, node in enumerate(flow.nodes))
+        yield from _names(chains, [chain.name for chain in document.chains], "chain")
 
 
 def _messages(playbook: Playbook) -> Iterator[Finding]:

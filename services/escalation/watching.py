@@ -359,11 +359,14 @@ class _Run:
                 else None
             )
             moved = e.TicketTransferred(
-                group=group, agent=person, from_group=ticket.group, from_agent=ticket.assignee, reason="escalation"
-            )
+                group=group, agent=person, from_group=ticket.group, from_agent=ticket.assignee, reason="escalation",
+                node=ticket.node, visit=ticket.visit,
+            )  # fmt: skip
             self.out.events.append(New(moved, {"step": step.step}))
             if person is not None:
-                given = e.TicketAssigned(group=group, agent=person, assignment=ticket.assignment + 1, node=ticket.node)
+                given = e.TicketAssigned(
+                    group=group, agent=person, assignment=ticket.next_assignment, node=ticket.node, visit=ticket.visit
+                )
                 self.out.events.append(New(given, {"step": step.step}))
         elif do == "raise_priority":
             raised = to or _one_up(ticket.priority, self.priorities)

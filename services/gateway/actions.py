@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from shared.contracts.envelope import Actor, New
+from shared.contracts.strict import Unacceptable
 from shared.directory.people import Directory
 from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.tickets import lock
 from shared.ledger.unit import Unit
+from shared.playbook import flows
+from shared.playbook.intakecheck import check_values
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
 from shared.runtime.crash import crash_point
 from shared.ticket.commands import AnyCommand, Refused, Surroundings, decide
+from shared.ticket.course import Course
 from shared.ticket.state import Ticket
 
 
@@ -49,7 +54,8 @@ def act(
         connection.rollback()
         return Outcome(None)
     now = business.now(connection)
-    outcome = guard(ticket) or decide(ticket, command, actor, surroundings(directory, playbook, now))
+    around = surroundings(directory, playbook, now, _course(deps, connection, ticket, directory, now))
+    outcome = guard(ticket) or decide(ticket, command, actor, around)
     if isinstance(outcome, Refused):
         connection.rollback()
         return Outcome(ticket, outcome)
@@ -63,7 +69,7 @@ def act(
     return Outcome(ticket)
 
 
-def surroundings(directory: Directory, playbook: Playbook, now: datetime) -> Surroundings:
+def surroundings(directory: Directory, playbook: Playbook, now: datetime, course: Course | None = None) -> Surroundings:
     """What a decision may know besides the ticket."""
     return Surroundings(
         groups=frozenset(directory.groups),
@@ -74,4 +80,23 @@ def surroundings(directory: Directory, playbook: Playbook, now: datetime) -> Sur
         now=now,
         lanes=lane_rules(playbook).by_priority,
         priorities=frozenset(map(str, playbook.document.taxonomy.priority.values)),
+        course=course,
+        fields=lambda fields: _misfit(playbook, fields),
     )
+
+
+def _course(deps: Deps, connection: Connection, ticket: Ticket, directory: Directory, now: datetime) -> Course | None:
+    """The ticket's flow in the version its case runs on; a case that begins again does so in the ticket's own version."""
+    if ticket.in_flow and ticket.flow is not None:
+        return flows.course(deps.playbooks.get(connection, ticket.flow.version), ticket.flow.flow, now, directory)
+    if ticket.kind is None:
+        return None
+    return flows.course(deps.playbooks.get(connection, ticket.playbook), ticket.kind, now, directory)
+
+
+def _misfit(playbook: Playbook, fields: dict[str, Any]) -> str | None:
+    try:
+        check_values(playbook, fields=fields, labels={})
+    except Unacceptable as error:
+        return str(error)
+    return None

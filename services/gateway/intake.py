@@ -24,13 +24,16 @@ from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.tickets import Opening, digest, lock, open_tickets
 from shared.ledger.unit import Unit, dumps
+from shared.playbook import flows
 from shared.playbook.intakecheck import check_fields
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
 from shared.playbook.store import NothingPublished
+from shared.playbook.ticketfacts import facts_of
 from shared.runtime import metrics
 from shared.runtime.crash import crash_point
 from shared.runtime.database import is_passing
+from shared.ticket.flow import engine as flow_engine
 from shared.ticket.state import Ticket
 
 log = structlog.get_logger()
@@ -60,6 +63,8 @@ class Answer:
     conflict: bool = False
     fault: Fault | None = None
     code: str = "accepted"
+    missing: tuple[str, ...] = ()
+    """Material without which a ticket of this kind is not opened."""
 
 
 class Intake:
@@ -135,6 +140,11 @@ class Intake:
             check_fields(playbook, one.ticket)
         except Unacceptable as error:
             return Answer(fault=error.fault, code="invalid")
+        program = flows.programs(playbook).get(one.ticket.kind or "")
+        missing = () if program is None else flow_engine.opening(program, facts_of(_facts(one.ticket)))
+        if missing:
+            reason = f"a ticket of kind {one.ticket.kind!r} is not opened without {', '.join(missing)}"
+            return Answer(fault=Fault(f"/fields/{missing[0]}", reason), code="invalid", missing=missing)
         return None
 
     def _open(

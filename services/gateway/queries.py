@@ -53,6 +53,8 @@ def plain(ticket: Ticket) -> Row:
             "assignee": n.assignee,
             "entered_at": n.entered_at,
             "due_at": n.due_at,
+            "accepted": n.accepted,
+            "stage": n.stage,
         }
         for n in ticket.nodes
     ]
@@ -65,6 +67,8 @@ def plain(ticket: Ticket) -> Row:
                 "assignee": ticket.assignee,
                 "entered_at": ticket.opened_at,
                 "due_at": None,
+                "accepted": ticket.accepted,
+                "stage": None,
             }
         ]
     return {

@@ -18,9 +18,14 @@ from services.router.store import Changes, Held
 from shared.contracts import events as e
 from shared.directory.people import Directory
 from shared.ledger.unit import Unit
+from shared.ticket.state import Node
 
 RETRY = timedelta(minutes=15)
 """A waiting ticket is looked at again after this long even if nothing was heard."""
+
+
+SIDE_RETRY = timedelta(minutes=1)
+"""A node beside the main path stands in no line; it is looked at again after this long."""
 
 
 class Book:
@@ -39,6 +44,8 @@ class Book:
     def settle(self, case: Case) -> None:
         """Bring the assignment row up to what the ticket says: ended, taken over by hand, another weight."""
         ticket, held = case.ticket, case.held
+        if case.sides or ticket.nodes:
+            self._settle_sides(case)
         owner = ticket.assignee or ticket.offered_to
         active = ticket.is_open and owner is not None
         base = case.base if active else 0
@@ -51,7 +58,8 @@ class Book:
             return
         if held is None:
             if ticket.assignee is not None:
-                self._by_hand(case, ticket.group or "", ticket.assignee, base)
+                main = Node(ticket.node, ticket.visit, ticket.opened_at, ticket.group, assignment=ticket.assignment)
+                self._by_hand(case, main, ticket.assignee, base)
             return
         weight = round(base * case.rules.factor(ticket.status))
         accepted_offer = held.offer and ticket.assignee == held.agent
@@ -64,43 +72,68 @@ class Book:
             if weight < held.weight:
                 self.freed.add(held.agent)
 
-    def assigned(self, case: Case, request: Request, outcome: Assigned) -> None:
-        """Somebody takes it."""
+    def _settle_sides(self, case: Case) -> None:
+        """The same for the nodes beside the main path."""
+        ticket = case.ticket
+        open_nodes = {(one.name, one.visit): one for one in ticket.sides} if ticket.is_open else {}
+        for place, held in list(case.sides.items()):
+            node = open_nodes.get(place)
+            if node is None or (node.assignee, node.assignment) != (held.agent, held.assignment):
+                self._end(held)
+                del case.sides[place]
+        for place, node in open_nodes.items():
+            if node.assignee is not None and place not in case.sides:
+                self._by_hand(case, node, node.assignee, case.base)
+
+    def assigned(self, case: Case, where: Node | None, request: Request, outcome: Assigned) -> None:
+        """Somebody takes the ticket, or the node `where` beside its main path (that is given, never offered)."""
         ticket, now = case.ticket, self.unit.now
-        number = ticket.assignment + 1
-        policy = case.rules.groups[outcome.group].offer
+        number = ticket.next_assignment
+        name, visit = (ticket.node, ticket.visit) if where is None else (where.name, where.visit)
+        policy = case.rules.groups[outcome.group].offer if where is None else None
         reason = outcome.as_dict()
         if policy is not None:
             until = now + policy.timeout
-            offered = e.TicketOffered(group=outcome.group, agent=outcome.agent, assignment=number, expires_at=until)
+            offered = e.TicketOffered(
+                group=outcome.group, agent=outcome.agent, assignment=number, expires_at=until, node=name, visit=visit
+            )
             case.append(offered, now, reason)
             case.wake_at(until)
         else:
             data = e.TicketAssigned(
-                group=outcome.group,
-                agent=outcome.agent,
-                assignment=number,
-                weight=request.weight / 100,
-                node=ticket.node,
-            )
+                group=outcome.group, agent=outcome.agent, assignment=number, weight=request.weight / 100, node=name,
+                visit=visit, side=where is not None,
+            )  # fmt: skip
             case.append(data, now, reason)
-            waited = (now - ticket.opened_at).total_seconds()
-            self.unit.after_commit.append(partial(metrics.ASSIGN_SECONDS.labels(ticket.lane).observe, waited))
-            untouched = case.rules.groups[outcome.group].untouched
-            if untouched is not None:
-                case.wake_at(now + untouched)
+            if where is None:
+                self._noted(case, outcome.group)
         self._add(outcome.agent, request.weight, 1, at=outcome.at)
-        self._open(case, outcome.group, outcome.agent, number, request.weight, request.weight, offer=policy is not None)
-        if case.wait is not None:
+        taken = Node(name, visit, now, outcome.group, assignment=number)
+        self._open(case, taken, outcome.agent, request.weight, request.weight, offer=policy is not None)
+        if where is None and case.wait is not None:
             self.changes.served.append(ticket.id)
         desk = case.rules.desks[outcome.group]
         if desk.by_turn:
             turn_taken(desk, self.turns[outcome.group], outcome.agent)
             self._moved.add(outcome.group)
 
-    def waiting(self, case: Case, request: Request, outcome: Waiting) -> None:
+    def _noted(self, case: Case, group: str) -> None:
+        ticket, now = case.ticket, self.unit.now
+        waited = (now - ticket.opened_at).total_seconds()
+        self.unit.after_commit.append(partial(metrics.ASSIGN_SECONDS.labels(ticket.lane).observe, waited))
+        untouched = case.rules.groups[group].untouched
+        if untouched is not None:
+            case.wake_at(now + untouched)
+
+    def waiting(self, case: Case, where: Node | None, request: Request, outcome: Waiting) -> None:
         """Nobody can take it: it waits, says so once, and is looked at again when time or capacity may change that."""
         ticket, now, wait = case.ticket, self.unit.now, case.wait
+        if where is not None:
+            if where.waiting != outcome.group:
+                queued = e.TicketQueued(group=outcome.group, why=str(outcome.cause), node=where.name, visit=where.visit)
+                case.append(queued, now, outcome.as_dict())
+            case.wake_at(min(outcome.retry_at or now + SIDE_RETRY, now + SIDE_RETRY))
+            return
         failed = outcome.all_declined
         if failed and (wait is None or not wait.failed):
             gone = e.TicketAssignmentFailed(
@@ -108,7 +141,8 @@ class Book:
             )
             case.append(gone, now, outcome.as_dict())
         elif wait is None or wait.group != outcome.group:
-            case.append(e.TicketQueued(group=outcome.group, why=str(outcome.cause)), now, outcome.as_dict())
+            queued = e.TicketQueued(group=outcome.group, why=str(outcome.cause), node=ticket.node, visit=ticket.visit)
+            case.append(queued, now, outcome.as_dict())
         demand = demand_of(request)
         self.changes.waits.append(
             {
@@ -151,7 +185,7 @@ class Book:
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
-    def _by_hand(self, case: Case, group: str, agent: str, base: int) -> None:
+    def _by_hand(self, case: Case, where: Node, agent: str, base: int) -> None:
         """Somebody gave or took the ticket themselves: it may go beyond their capacity, is counted and flagged."""
         weight = round(base * case.rules.factor(case.ticket.status))
         load = self._add(agent, weight, 1, at=self.unit.now.timestamp())
@@ -159,26 +193,19 @@ class Book:
         over = person is not None and load.load > person.capacity * 100
         if over:
             self.unit.after_commit.append(metrics.OVER_CAPACITY.inc)
-        self._open(case, group, agent, case.ticket.assignment, base, weight, offer=False, over=over)
+        self._open(case, where, agent, base, weight, offer=False, over=over)
 
     def _open(
-        self,
-        case: Case,
-        group: str,
-        agent: str,
-        number: int,
-        base: int,
-        weight: int,
-        *,
-        offer: bool,
-        over: bool = False,
+        self, case: Case, where: Node, agent: str, base: int, weight: int, *, offer: bool, over: bool = False
     ) -> None:
+        """`where`: the node with its group and the number of the assignment."""
+        group = where.group or ""
         self.changes.opened.append(
             {
                 "ticket_id": case.ticket.id,
-                "assignment": number,
-                "node": case.ticket.node,
-                "visit": 1,
+                "assignment": where.assignment,
+                "node": where.name,
+                "visit": where.visit,
                 "group_name": group,
                 "agent": agent,
                 "base": base,

@@ -15,7 +15,10 @@ from shared.contracts.envelope import New
 from shared.ledger.unit import Work
 from shared.playbook.livefacts import live_facts
 from shared.playbook.routing import Strategy
-from shared.ticket.state import Ticket, evolve
+from shared.ticket.state import Node, Ticket, evolve
+
+Place = tuple[str, int]
+"""Node and visit."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,8 @@ class Case:
     rules: Compiled
     held: Held | None
     wait: Wait | None
+    sides: dict[Place, Held] = field(default_factory=dict)
+    """Open assignments of nodes beside the main path."""
     events: list[New] = field(default_factory=list)
     due_at: datetime | None = None
     classified: Classified | None = None
@@ -52,6 +57,14 @@ class Case:
         )
 
     @property
+    def seeking(self) -> list[Node]:
+        """Nodes beside the main path that need somebody."""
+        ticket = self.ticket
+        if not ticket.nodes or not ticket.is_open or ticket.status == "pending":
+            return []
+        return [one for one in ticket.sides if one.assignee is None and one.group is not None]
+
+    @property
     def base(self) -> int:
         """What the ticket takes of a capacity, in hundredths, before its state counts; asked anew when somebody set labels."""
         if self.classified is not None:
@@ -71,6 +84,9 @@ class Case:
 def request_of(case: Case, now: datetime, last_owner: str | None = None) -> Request:
     """What the ticket asks for. `last_owner`: who had the same requester's ticket before, where the group keeps to that."""
     ticket, group = case.ticket, case.ticket.group or ""
+    at_home = (
+        not ticket.in_flow or ticket.group == ticket.home_group
+    )  # the classified skills are asked of that group alone
     queued_at = case.wait.queued_at if case.wait is not None else now if ticket.assignment else ticket.opened_at
     return Request(
         ticket.id,
@@ -78,17 +94,24 @@ def request_of(case: Case, now: datetime, last_owner: str | None = None) -> Requ
         queued_at,
         case.rules.classifier.rank.get(ticket.priority or "", 99),
         case.base,
-        tuple(sorted(ticket.skills.items())),
-        tuple(sorted(ticket.preferred.items())),
+        tuple(sorted(ticket.skills.items())) if at_home else (),
+        tuple(sorted(ticket.preferred.items())) if at_home else (),
         ticket.effort_seconds,
         frozenset(ticket.declined),
         ticket.last_assignee or last_owner,
-        named_of(case),
+        named_of(case) if at_home else None,
         _from_outside(case, group),
         due_at=case.rules.promise(ticket) if group in case.rules.ahead else None,
         handle_seconds=ticket.effort_seconds or case.rules.handle_seconds,
         ahead_seconds=case.rules.handle_seconds,
     )
+
+
+def side_request_of(case: Case, node: Node) -> Request:
+    """What a node beside the main path asks for: somebody of its group."""
+    rank = case.rules.classifier.rank.get(case.ticket.priority or "", 99)
+    name = f"{case.ticket.id}/{node.name}/{node.visit}"
+    return Request(name, node.group or "", node.entered_at, rank, case.base, declined=frozenset(node.declined))
 
 
 def named_of(case: Case) -> str | None:

@@ -11,7 +11,7 @@ from services.router.domain.desk import Desk, desk_of
 from services.router.domain.draft import hundredths
 from services.router.domain.pool import Absence, Agent, Pool, Turns
 from services.router.store import Load
-from shared.directory.people import Directory
+from shared.directory.people import ROLE, Directory
 from shared.playbook.facts import Facts
 from shared.playbook.livefacts import live_facts
 from shared.playbook.model import Playbook
@@ -94,11 +94,12 @@ def _compile(playbook: Playbook) -> Compiled:
     weights = [routing.work.default, *(rule.weight for rule in routing.work.rules)]
     weights += [rule.then.weight for one in routing.rules for rule in one.rules if rule.then.weight is not None]
     factors = [1.0, *routing.work.states.values()]
+    groups = {**routing.groups, **_roles(playbook)}
     asked = [routing.enrichments[name].timeout for one in routing.rules for name in one.enrich]
     return Compiled(
         Classifier(routing, playbook.schema),
-        {name: desk_of(name, group) for name, group in routing.groups.items()},
-        dict(routing.groups),
+        {name: desk_of(name, group) for name, group in groups.items()},
+        groups,
         dict(routing.work.states),
         max(1, int(min(weights) * min(factors) * 100)),
         frozenset(name for name, group in routing.groups.items() if group.look_ahead),
@@ -113,6 +114,21 @@ def _promises(playbook: Playbook) -> Iterable[Promise]:
         metric = next((one for one in ("first_response", "resolution") if one in policy.targets), None)
         if metric is not None:
             yield playbook.condition(policy.when, f"sla[{place}].when"), policy.calendar, policy.targets_of(metric)
+
+
+def _roles(playbook: Playbook) -> dict[str, Group]:
+    """A desk for each role that works a node of a flow: everybody who holds it, the least loaded first."""
+    document = playbook.document
+    named = {
+        whose.role
+        for flow in document.flows
+        for whose in (flow.responsible, *(node.responsible for node in flow.nodes))
+        if whose is not None and whose.role is not None
+    }
+    return {
+        ROLE + role: Group(members=tuple(name for name, one in document.agents.items() if role in one.roles))
+        for role in sorted(named)
+    }
 
 
 def pool_of(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from services.router import drain, presence, store
 from services.router.book import Book
-from services.router.cases import Case, named_of, request_of
+from services.router.cases import Case, named_of, request_of, side_request_of
 from services.router.classifying import Asker, Classifying, Nobody
 from services.router.compiled import Compiled, compiled
 from services.router.domain.assign import Assigner
@@ -21,6 +21,10 @@ from shared.contracts import events as e
 from shared.directory.people import Directory
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
+from shared.playbook import flows
+from shared.ticket.course import Stopped, begin
+from shared.ticket.flow.engine import opening
+from shared.ticket.state import Node
 
 
 class RouteTickets:
@@ -41,10 +45,13 @@ class RouteTickets:
         held = self._tables.held(unit.connection, known) if known else {}
         waits = self._tables.waits(unit.connection, known) if known else {}
         rules = {number: self._rules(unit, number) for number in {work.ticket.playbook for work in batch}}
-        cases = [Case(work, work.ticket, rules[work.ticket.playbook], *_of(held, waits, work.id)) for work in batch]
+        cases = [_case(work, rules[work.ticket.playbook], held.get(work.id, []), waits.get(work.id)) for work in batch]
         self._classifying.run(unit, cases, self._models.predict_on(unit.connection))
-        moods = _expire(cases, unit.now)
         directory = self._deps.directory.get(unit.connection)
+        for case in cases:
+            if case.classified is not None and case.ticket.flow is None:
+                _begin(case, directory, unit.now)
+        moods = _expire(cases, unit.now)
         if moods:
             directory = presence.put(self._deps, unit, directory, moods)
         self._give_out(unit, cases, directory, ids)
@@ -57,21 +64,24 @@ class RouteTickets:
 
     def _give_out(self, unit: Unit, cases: list[Case], directory: Directory, ids: list[int]) -> None:
         seekers = [case for case in cases if case.needs_somebody]
+        flowing = [case for case in cases if case.seeking]
         desks = {name for case in seekers for name in case.rules.reach(case.ticket.group or "")}
+        desks |= {name for case in flowing for node in case.seeking for name in case.rules.reach(node.group or "")}
         agents = _people(cases, desks, directory)
-        if not agents and not seekers:
+        if not agents and not seekers and not flowing:
             return
         loads = self._tables.lock_loads(unit.connection, agents) if agents else {}
         book = Book(unit, directory, loads, self._tables)
         for case in cases:
             book.settle(case)
         by_rules: dict[int, list[Case]] = {}
-        for case in seekers:
-            by_rules.setdefault(id(case.rules), []).append(case)
+        for case in cases:
+            if case.needs_somebody or case.seeking:
+                by_rules.setdefault(id(case.rules), []).append(case)
         roused: set[int] = set()
         for group in by_rules.values():
             roused |= self._assign(book, group, desks, ids)
-        if book.freed and not seekers:
+        if book.freed and not by_rules:
             roused |= self._assign(book, [], set(), ids, self._rules(unit, unit.playbook))
         self._tables.save(unit.connection, book.changes, book.moved_turns())
         if roused:
@@ -93,20 +103,41 @@ class RouteTickets:
         pool = book.pool(rules, places, {name: _copy(book.turns[name]) for name in turned})
         assigner = Assigner(rules.desks, pool, unit.now, rules.playbook.calendars, rules.lightest)
         owners = _last_owners(book, cases)
-        requests = {case.work.id: request_of(case, unit.now, owners.get(case.work.id)) for case in cases}
+        wanted: dict[int | str, tuple[Case, Node | None, Request]] = {}
+        for case in cases:
+            if case.needs_somebody:
+                wanted[case.work.id] = (case, None, request_of(case, unit.now, owners.get(case.work.id)))
+            for node in case.seeking:
+                asked = side_request_of(case, node)
+                wanted[asked.ticket] = (case, node, asked)
+        requests = [asked for _, _, asked in wanted.values()]
         shadows = drain.shadows(connection, self._tables, assigner, desks | freed, ids)
-        found = {case.work.id: case for case in cases}
         roused: set[int] = set()
-        for outcome in serve(assigner, [*requests.values(), *shadows], rules, unit.now):
-            case = found.get(int(outcome.ticket))
-            if case is None:
+        for outcome in serve(assigner, [*requests, *shadows], rules, unit.now):
+            found = wanted.get(outcome.ticket)
+            if found is None:
                 if isinstance(outcome, Assigned):
                     roused.add(int(outcome.ticket))
-            elif isinstance(outcome, Assigned):
-                book.assigned(case, requests[case.work.id], outcome)
+                continue
+            case, where, asked = found
+            if isinstance(outcome, Assigned):
+                book.assigned(case, where, asked, outcome)
             else:
-                book.waiting(case, requests[case.work.id], outcome)
+                book.waiting(case, where, asked, outcome)
         return roused
+
+
+def _begin(case: Case, directory: Directory, now: datetime) -> None:
+    """A kind that names a flow: the case enters it. What the opening asks for was asked at the door when the kind was given."""
+    course = flows.course(case.rules.playbook, case.ticket.kind, now, directory)
+    if course is None:
+        return
+    missing = opening(course.program, course.facts(case.ticket))
+    entered = begin(case.ticket, course)
+    if isinstance(entered, Stopped):
+        raise RuntimeError(f"flow {case.ticket.kind} cannot begin: {entered.reason}")
+    for data in entered:
+        case.append(data, now, {"flow": case.ticket.kind, "missing": list(missing)})
 
 
 def serve(assigner: Assigner, requests: Sequence[Request], rules: Compiled, now: datetime) -> list[Outcome]:
@@ -140,7 +171,10 @@ def _expire(cases: Sequence[Case], now: datetime) -> dict[str, tuple[str, str]]:
             case.wake_at(until)
         elif held.agent == (ticket.offered_to if held.offer else ticket.assignee):
             why = "the offer timed out" if held.offer else "untouched for too long"
-            gone = e.TicketDeclined(agent=held.agent, assignment=held.assignment, reason=why, timed_out=True)
+            gone = e.TicketDeclined(
+                agent=held.agent, assignment=held.assignment, reason=why, timed_out=True, node=ticket.node,
+                visit=ticket.visit,
+            )  # fmt: skip
             case.append(gone, now, {"why": why, "since": held.assigned_at.isoformat()})
             if held.offer and policy is not None and policy.on_timeout is not None:
                 moods[held.agent] = (policy.on_timeout, f"let the offer of {ticket.number} pass")
@@ -160,9 +194,12 @@ def _until(case: Case, held: Held) -> datetime | None:
     return None if group.untouched is None else held.assigned_at + group.untouched
 
 
-def _of(held: Mapping[int, list[Held]], waits: Mapping[int, Wait], ticket_id: int) -> tuple[Held | None, Wait | None]:
-    rows = held.get(ticket_id)
-    return (rows[0] if rows else None), waits.get(ticket_id)
+def _case(work: Work, rules: Compiled, held: list[Held], wait: Wait | None) -> Case:
+    """The ticket with what the tables hold: the row of its main path, and those of the nodes beside it."""
+    main = (work.ticket.node, work.ticket.visit)
+    mine = next((one for one in held if (one.node, one.visit) == main), None)
+    sides = {(one.node, one.visit): one for one in held if (one.node, one.visit) != main}
+    return Case(work, work.ticket, rules, mine, wait, sides)
 
 
 def _copy(turns: Turns) -> Turns:
@@ -171,7 +208,7 @@ def _copy(turns: Turns) -> Turns:
 
 def _groups(directory: Directory, agent: str) -> tuple[str, ...]:
     person = directory.people.get(agent)
-    return person.groups if person is not None else ()
+    return person.desks if person is not None else ()
 
 
 def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set[str]:
@@ -179,6 +216,8 @@ def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set
     agents = {member.id for name in desks for member in directory.members(name)}
     for case in cases:
         agents.update(one for one in (case.ticket.assignee, case.ticket.offered_to) if one is not None)
+        agents.update(one.assignee for one in case.ticket.nodes if one.assignee is not None)
+        agents.update(one.agent for one in case.sides.values())
         if case.held is not None:
             agents.add(case.held.agent)
         if case.needs_somebody:

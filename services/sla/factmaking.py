@@ -65,6 +65,8 @@ def desk_of(ticket: Ticket) -> Desk:
         ticket.accepted,
         ticket.node,
         tuple((node.name, node.visit) for node in ticket.nodes),
+        ticket.visit,
+        tuple((node.group, node.assignee, node.accepted) for node in ticket.nodes),
     )
 
 
@@ -84,7 +86,11 @@ def _on(desk: Desk) -> Ticket:
         assignee=desk.assignee,
         accepted=desk.accepted,
         node=desk.node,
-        nodes=tuple(Node(name, visit, _NEVER) for name, visit in desk.nodes),
+        visit=desk.visit,
+        nodes=tuple(
+            Node(name, visit, _NEVER, group, assignee, accepted=accepted)
+            for (name, visit), (group, assignee, accepted) in zip(desk.nodes, desk.owned, strict=False)
+        ),
     )
 
 

@@ -11,8 +11,8 @@ ROLES = ("admin", "lead", "agent", "integrator", "customer")
 
 _AGENT_ACTIONS = frozenset(
     {
-        "accept", "decline", "transfer", "note", "reply", "set", "pause", "resume", "complete_node", "acknowledge", "escalate",
-        "resolve", "reopen", "close", "merge",
+        "accept", "decline", "transfer", "note", "reply", "set", "pause", "resume", "complete_node", "jump", "acknowledge",
+        "escalate", "resolve", "reopen", "close", "merge",
     }
 )  # fmt: skip
 _ACTIONS: dict[str, frozenset[str]] = {
@@ -20,10 +20,22 @@ _ACTIONS: dict[str, frozenset[str]] = {
     "lead": _AGENT_ACTIONS | {"waive"},
     "agent": _AGENT_ACTIONS,
     "integrator": frozenset(
-        {"note", "reply", "customer_reply", "set", "rate", "pause", "resume", "resolve", "reopen", "close"}
+        {
+            "note",
+            "reply",
+            "customer_reply",
+            "set",
+            "rate",
+            "pause",
+            "resume",
+            "complete_node",
+            "resolve",
+            "reopen",
+            "close",
+        }
     ),
     "customer": frozenset({"customer_reply", "rate", "reopen"}),
-}
+}  # fmt: skip
 _RIGHTS: dict[str, frozenset[str]] = {
     "admin": frozenset(
         {"open", "read", "read_all", "directory", "keys", "quarantine", "subscribe", "export", "operate"}

@@ -116,7 +116,7 @@ class TicketOffered(Data, frozen=True, kw_only=True):
 
 
 class TicketAssigned(Data, frozen=True, kw_only=True):
-    """`assignment` numbers the ticket's assignments; a stale accept or timer names an older one."""
+    """`assignment` numbers the ticket's assignments; a stale accept or timer names an older one. `side`: beside the main path."""
 
     type: ClassVar[str] = "ticket.assigned"
     group: str
@@ -126,6 +126,7 @@ class TicketAssigned(Data, frozen=True, kw_only=True):
     over_capacity: bool = False
     node: str = "main"
     visit: int = 1
+    side: bool = False
 
 
 class TicketAccepted(Data, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ class TicketAccepted(Data, frozen=True, kw_only=True):
     assignment: int
     node: str = "main"
     visit: int = 1
+    side: bool = False
 
 
 class TicketDeclined(Data, frozen=True, kw_only=True):
@@ -144,6 +146,8 @@ class TicketDeclined(Data, frozen=True, kw_only=True):
     assignment: int
     reason: str = ""
     timed_out: bool = False
+    node: str = "main"
+    visit: int = 1
 
 
 class TicketTransferred(Data, frozen=True, kw_only=True):
@@ -159,6 +163,8 @@ class TicketTransferred(Data, frozen=True, kw_only=True):
     from_agent: str | None = None
     reason: str = ""
     returned: bool = False
+    node: str = "main"
+    visit: int = 1
 
 
 class TicketReplied(Data, frozen=True, kw_only=True):
@@ -187,8 +193,20 @@ class TicketPaused(Data, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class NodeDue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The instants of one open node visit: when it is due, and when each of its timers fires."""
+
+    node: str
+    visit: int
+    due_at: datetime | None = None
+    timers: tuple[datetime, ...] = ()
+
+
 class TicketResumed(Data, frozen=True, kw_only=True):
+    """`nodes`: the instants of open node visits, moved by the open (or wall) time lost in the pause."""
+
     type: ClassVar[str] = "ticket.resumed"
+    nodes: tuple[NodeDue, ...] = ()
 
 
 class TicketResolved(Data, frozen=True, kw_only=True):
@@ -336,13 +354,42 @@ class SlaCancelled(Data, frozen=True, kw_only=True):
 # ---- flow and escalation --------------------------------------------------------------------------------------------------
 
 
+class FlowMoved(Data, frozen=True, kw_only=True):
+    """The case took a step in its flow; `state` is the case after it. What the step opened and closed follows in the same append.
+
+    `step`: started, completed, waived (then `material` and `reason`), jumped, expired, migrated, ended.
+    """
+
+    type: ClassVar[str] = "flow.moved"
+    flow: str
+    version: int
+    step: str
+    state: dict[str, Any]
+    node: str = ""
+    visit: int = 0
+    material: str | None = None
+    reason: str = ""
+
+
 class NodeEntered(Data, frozen=True, kw_only=True):
+    """A visit began. `group` (or `role:NAME`) works it; `agent` is the one person meant, if any; `home`: the ticket's own owner.
+
+    `expected_seconds` is in open time of the flow's calendar, or of the wall clock when `wall`; `timers` are their instants.
+    """
+
     type: ClassVar[str] = "node.entered"
     node: str
     visit: int
     group: str | None = None
     role: str | None = None
     due_at: datetime | None = None
+    agent: str | None = None
+    home: bool = False
+    stage: str | None = None
+    chain: str | None = None
+    expected_seconds: float | None = None
+    wall: bool = False
+    timers: tuple[datetime, ...] = ()
 
 
 class NodeCompleted(Data, frozen=True, kw_only=True):
@@ -462,7 +509,7 @@ CATALOGUE: dict[str, type[Data]] = {
         TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
         TicketAssignmentFailed, AgentChanged, PlaybookPublished,
-        SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, NodeEntered, NodeCompleted, NodeStalled,
+        SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
     )

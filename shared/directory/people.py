@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+ROLE = "role:"
+"""A group named `role:NAME` is everybody who holds the role."""
 MAX_CHAIN = 20
 """Longest manager or delegate chain followed; a longer one is a loop or a mistake."""
 
@@ -49,6 +51,11 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     overridden: dict[str, Any] = {}
     """Member -> the playbook's value at the time it was overridden."""
 
+    @property
+    def desks(self) -> tuple[str, ...]:
+        """Every queue this person may be given work from: their groups and their roles."""
+        return (*self.groups, *(ROLE + one for one in self.roles))
+
     def on_leave(self, at: datetime) -> Leave | None:
         """The absence that covers `at`, if any."""
         return next((one for one in self.leave if one.from_at <= at < one.to_at), None)
@@ -79,12 +86,31 @@ class Directory:
         return None if person_id is None else self.people.get(person_id)
 
     def members(self, group_id: str | None) -> tuple[Person, ...]:
-        """Active members of a group in the group's own order."""
+        """Active members of a group in the group's own order; of `role:NAME`, everybody who holds that role."""
+        if group_id is not None and group_id.startswith(ROLE):
+            held = self.role(group_id.removeprefix(ROLE))
+            return tuple(self.people[one] for one in held)
         group = self.groups.get(group_id or "")
         if group is None:
             return ()
         found = (self.people.get(one) for one in group.members)
         return tuple(one for one in found if one is not None and one.active)
+
+    def available(self, person_id: str, at: datetime) -> bool:
+        """Whether work may be given to a person at `at`: active, there, not on leave."""
+        person = self.people.get(person_id)
+        return (
+            person is not None
+            and person.active
+            and person.assignable
+            and person.presence == "available"
+            and person.on_leave(at) is None
+        )
+
+    def home(self, person_id: str) -> str | None:
+        """The group an active person works in first; None for nobody."""
+        person = self.people.get(person_id)
+        return None if person is None or not person.active or not person.groups else person.groups[0]
 
     def lead(self, group_id: str | None) -> str | None:
         group = self.groups.get(group_id or "")

@@ -71,6 +71,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "sla.breached": ("escalation", "notifier"),
     "sla.met": ("escalation", "notifier"),
     "sla.cancelled": ("escalation", "notifier"),
+    "flow.moved": (),
     "node.entered": ("router", "sla", "escalation", "notifier"),
     "node.completed": ("router", "sla", "escalation", "notifier"),
     "node.stalled": ("notifier",),

@@ -9,118 +9,66 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
-
-import msgspec
+from typing import Any
 
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor
-from shared.ticket.state import Handover, Ticket
+from shared.ticket import course as flow
+from shared.ticket.actions import (
+    Accept,
+    Acknowledge,
+    AnyCommand,
+    Close,
+    Command,
+    CompleteNode,
+    CustomerReply,
+    Decline,
+    Escalate,
+    Jump,
+    Merge,
+    Note,
+    Pause,
+    Rate,
+    Reopen,
+    Reply,
+    Resolve,
+    Resume,
+    Set,
+    Transfer,
+    Waive,
+)
+from shared.ticket.course import Course, Stopped
+from shared.ticket.state import MAIN, Handover, Node, Ticket
 
-
-class ActorIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For whom a key acts."""
-
-    kind: Literal["person", "customer", "automation"]
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    address: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="action"):
-    """Base of all actions. `expected_version` makes it conditional; `actor` needs a key with the right `act_for`."""
-
-    expected_version: int | None = None
-    actor: ActorIn | None = None
-
-
-class Accept(Command, frozen=True, kw_only=True, tag="accept"):
-    pass
-
-
-class Decline(Command, frozen=True, kw_only=True, tag="decline"):
-    reason: str = ""
-
-
-class Transfer(Command, frozen=True, kw_only=True, tag="transfer"):
-    group: str | None = None
-    agent: str | None = None
-    reason: str = ""
-
-
-class Note(Command, frozen=True, kw_only=True, tag="note"):
-    text: str
-    mentions: tuple[str, ...] = ()
-
-
-class Reply(Command, frozen=True, kw_only=True, tag="reply"):
-    text: str
-
-
-class CustomerReply(Command, frozen=True, kw_only=True, tag="customer_reply"):
-    text: str = ""
-    automated: bool = False
-
-
-class Rate(Command, frozen=True, kw_only=True, tag="rate"):
-    score: int
-    comment: str = ""
-
-
-class Set(Command, frozen=True, kw_only=True, tag="set"):
-    labels: dict[str, str] = {}
-    fields: dict[str, Any] = {}
-    priority: str | None = None
-
-
-class Pause(Command, frozen=True, kw_only=True, tag="pause"):
-    reason: str = ""
-
-
-class Resume(Command, frozen=True, kw_only=True, tag="resume"):
-    pass
-
-
-class CompleteNode(Command, frozen=True, kw_only=True, tag="complete_node"):
-    node: str
-    material: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    outcome: str | None = None
-
-
-class Waive(Command, frozen=True, kw_only=True, tag="waive"):
-    node: str
-    material: str
-    reason: str
-
-
-class Acknowledge(Command, frozen=True, kw_only=True, tag="acknowledge"):
-    pass
-
-
-class Escalate(Command, frozen=True, kw_only=True, tag="escalate"):
-    reason: str = ""
-
-
-class Resolve(Command, frozen=True, kw_only=True, tag="resolve"):
-    resolution: str = ""
-
-
-class Reopen(Command, frozen=True, kw_only=True, tag="reopen"):
-    reason: str = ""
-
-
-class Close(Command, frozen=True, kw_only=True, tag="close"):
-    reason: str = ""
-
-
-class Merge(Command, frozen=True, kw_only=True, tag="merge"):
-    into: str
-
-
-AnyCommand = (
-    Accept | Decline | Transfer | Note | Reply | CustomerReply | Rate | Set | Pause | Resume | CompleteNode | Waive
-    | Acknowledge | Escalate | Resolve | Reopen | Close | Merge
-)  # fmt: skip
+__all__ = [
+    "Accept",
+    "Accepted",
+    "Acknowledge",
+    "AnyCommand",
+    "Close",
+    "Command",
+    "CompleteNode",
+    "CustomerReply",
+    "Decline",
+    "Escalate",
+    "Jump",
+    "Merge",
+    "Note",
+    "Outcome",
+    "Pause",
+    "Rate",
+    "Refused",
+    "Reopen",
+    "Reply",
+    "Resolve",
+    "Resume",
+    "Set",
+    "Surroundings",
+    "Transfer",
+    "Waive",
+    "decide",
+    "parse_id",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +104,10 @@ class Surroundings:
     lanes: Callable[[str, str], str] = lambda priority, lane: lane
     """(priority, present lane) -> lane, as the playbook says."""
     priorities: frozenset[str] = frozenset()
+    course: Course | None = None
+    """The ticket's flow, ready to take a step; None for kinds without one."""
+    fields: Callable[[dict[str, Any]], str | None] = lambda fields: None
+    """Why these fields do not fit the playbook, or None."""
 
 
 def decide(ticket: Ticket, command: AnyCommand, actor: Actor, around: Surroundings = Surroundings()) -> Outcome:
@@ -174,12 +126,14 @@ def _not_open(t: Ticket) -> Refused | None:
 def _accept(t: Ticket, c: Accept, actor: Actor, around: Surroundings) -> Outcome:
     if refused := _not_open(t):
         return refused
+    side = _side(t, c.node, actor.id)
+    if isinstance(side, Refused):
+        return side
+    if side is not None:
+        return _accept_side(t, side, actor, around)
     if t.assignee == actor.id:
-        return (
-            Accepted()
-            if t.accepted
-            else Accepted((e.TicketAccepted(agent=actor.id, assignment=t.assignment, node=t.node),))
-        )
+        accepted = e.TicketAccepted(agent=actor.id, assignment=t.assignment, node=t.node, visit=t.visit)
+        return Accepted() if t.accepted else Accepted((accepted,))
     if t.assignee is not None:
         return Refused("not_assignee", f"the ticket is with {t.assignee}")
     if t.offered_to not in (None, actor.id):
@@ -188,14 +142,43 @@ def _accept(t: Ticket, c: Accept, actor: Actor, around: Surroundings) -> Outcome
         return Refused("not_agent", f"{actor.id} is no agent")
     if _too_late(t, actor, around):
         return Refused("too_late", "the offer is over")
-    home = (around.agents or {}).get(actor.id)
-    number = t.assignment + (t.offered_to is None)
-    return Accepted(
-        (
-            e.TicketAssigned(group=t.group or home or "", agent=actor.id, assignment=number, node=t.node),
-            e.TicketAccepted(agent=actor.id, assignment=number, node=t.node),
+    group = t.group or (around.agents or {}).get(actor.id) or ""
+    number = t.next_assignment if t.offered_to is None else t.assignment
+    return Accepted(_taken(group, actor.id, number, t.node, t.visit, side=False))
+
+
+def _accept_side(t: Ticket, node: Node, actor: Actor, around: Surroundings) -> Outcome:
+    if node.assignee == actor.id:
+        accepted = e.TicketAccepted(
+            agent=actor.id, assignment=node.assignment, node=node.name, visit=node.visit, side=True
         )
-    )
+        return Accepted() if node.accepted else Accepted((accepted,))
+    if node.assignee is not None:
+        return Refused("not_assignee", f"node {node.name} is with {node.assignee}")
+    if around.agents is not None and actor.id not in around.agents:
+        return Refused("not_agent", f"{actor.id} is no agent")
+    group = node.group or (around.agents or {}).get(actor.id) or ""
+    return Accepted(_taken(group, actor.id, t.next_assignment, node.name, node.visit, side=True))
+
+
+def _taken(group: str, agent: str, number: int, node: str, visit: int, *, side: bool) -> tuple[e.Data, ...]:
+    where: dict[str, Any] = {"agent": agent, "assignment": number, "node": node, "visit": visit, "side": side}
+    return (e.TicketAssigned(group=group, **where), e.TicketAccepted(**where))
+
+
+def _side(t: Ticket, name: str | None, person: str | None) -> Node | Refused | None:
+    """The open node beside the main path that an action is about; None: the main path. Without a name, the one `person` has."""
+    if name is None:
+        if person is None or t.assignee == person or t.offered_to == person:
+            return None
+        return next((one for one in t.sides if one.assignee == person), None)
+    if name in (t.node, MAIN):
+        return None
+    return next((one for one in t.sides if one.name == name), None) or _no_node(name)
+
+
+def _no_node(name: str) -> Refused:
+    return Refused("no_such_node", f"the ticket is not at node {name!r}")
 
 
 def _too_late(t: Ticket, actor: Actor, around: Surroundings) -> bool:
@@ -209,14 +192,25 @@ def _decline(t: Ticket, c: Decline, actor: Actor, around: Surroundings) -> Outco
     """Not mine: the next one is asked. What was transferred, and is rejected by whom it was sent to, goes back instead."""
     if refused := _not_open(t):
         return refused
+    side = _side(t, c.node, actor.id)
+    if isinstance(side, Refused):
+        return side
+    if side is not None:
+        if side.assignee != actor.id:
+            return Refused("not_assignee", f"node {side.name} is not with {actor.id}")
+        return Accepted((_declined(side.name, side.visit, side.assignment, actor, c.reason),))
     mine = actor.id in (t.assignee, t.offered_to)
     head = actor.id in around.heads.get(t.group or "", frozenset())
     if not mine and not (head and t.handover is not None):
         return Refused("not_assignee", f"the ticket is not with {actor.id}")
-    declined = e.TicketDeclined(agent=actor.id, assignment=t.assignment, reason=c.reason)
+    declined = _declined(t.node, t.visit, t.assignment, actor, c.reason)
     if t.handover is None or not (head or t.handover.to_agent == actor.id):
         return Accepted((declined,))
     return Accepted((declined, *_sent_back(t, t.handover, c.reason)) if mine else _sent_back(t, t.handover, c.reason))
+
+
+def _declined(node: str, visit: int, number: int, actor: Actor, reason: str) -> e.TicketDeclined:
+    return e.TicketDeclined(agent=actor.id, assignment=number, reason=reason, node=node, visit=visit)
 
 
 def _sent_back(t: Ticket, handover: Handover, reason: str) -> tuple[e.Data, ...]:
@@ -227,10 +221,15 @@ def _sent_back(t: Ticket, handover: Handover, reason: str) -> tuple[e.Data, ...]
         from_agent=t.assignee,
         reason=f"rejected: {reason}" if reason else "rejected",
         returned=True,
+        node=t.node,
+        visit=t.visit,
     )
     if handover.agent is None:
         return (back,)
-    return back, e.TicketAssigned(group=back.group, agent=handover.agent, assignment=t.assignment + 1, node=t.node)
+    given = e.TicketAssigned(
+        group=back.group, agent=handover.agent, assignment=t.next_assignment, node=t.node, visit=t.visit
+    )
+    return back, given
 
 
 def _transfer(t: Ticket, c: Transfer, actor: Actor, around: Surroundings) -> Outcome:
@@ -238,26 +237,37 @@ def _transfer(t: Ticket, c: Transfer, actor: Actor, around: Surroundings) -> Out
         return refused
     if (c.group is None) == (c.agent is None):
         return Refused("invalid", "name either a group or an agent")
+    side = _side(t, c.node, None)
+    if isinstance(side, Refused):
+        return side
+    where = side or Node(t.node, t.visit, t.opened_at, t.group, t.assignee)
     if c.agent is not None:
-        return _transfer_to_agent(t, c, around)
+        return _transfer_to_agent(t, c, around, where, side=side is not None)
     if around.groups and c.group not in around.groups:
         return Refused("unknown_group", f"there is no group {c.group!r}")
-    if t.group == c.group and t.assignee is None:
+    if where.group == c.group and where.assignee is None:
         return Accepted()
-    return Accepted(
-        (e.TicketTransferred(group=str(c.group), from_group=t.group, from_agent=t.assignee, reason=c.reason),)
-    )
+    return Accepted((_moved(where, str(c.group), None, c.reason),))
 
 
-def _transfer_to_agent(t: Ticket, c: Transfer, around: Surroundings) -> Outcome:
+def _transfer_to_agent(t: Ticket, c: Transfer, around: Surroundings, where: Node, *, side: bool) -> Outcome:
     agent = str(c.agent)
     if around.agents is not None and agent not in around.agents:
         return Refused("unknown_agent", f"there is no agent {agent!r}")
-    if t.assignee == agent:
+    if where.assignee == agent:
         return Accepted()
-    group = (around.agents or {}).get(agent) or t.group or ""
-    moved = e.TicketTransferred(group=group, agent=agent, from_group=t.group, from_agent=t.assignee, reason=c.reason)
-    return Accepted((moved, e.TicketAssigned(group=group, agent=agent, assignment=t.assignment + 1, node=t.node)))
+    group = (around.agents or {}).get(agent) or where.group or ""
+    given = e.TicketAssigned(
+        group=group, agent=agent, assignment=t.next_assignment, node=where.name, visit=where.visit, side=side
+    )
+    return Accepted((_moved(where, group, agent, c.reason), given))
+
+
+def _moved(where: Node, group: str, agent: str | None, reason: str) -> e.TicketTransferred:
+    return e.TicketTransferred(
+        group=group, agent=agent, from_group=where.group, from_agent=where.assignee, reason=reason, node=where.name,
+        visit=where.visit,
+    )  # fmt: skip
 
 
 def _note(t: Ticket, c: Note, actor: Actor, around: Surroundings) -> Outcome:
@@ -280,9 +290,9 @@ def _customer_reply(t: Ticket, c: CustomerReply, actor: Actor, around: Surroundi
     if automated:  # automated senders never reopen, never resume, never count as contact
         return Accepted((said,))
     if t.status == "pending":
-        return Accepted((said, e.TicketResumed()))
+        return Accepted((said, _resumed(t, around)))
     if t.status == "resolved":
-        return Accepted((said, e.TicketReopened(reason="customer replied")))
+        return Accepted((said, *_reopened(t, "customer replied", around)))
     return Accepted((said,))
 
 
@@ -302,6 +312,8 @@ def _set(t: Ticket, c: Set, actor: Actor, around: Surroundings) -> Outcome:
     priority = c.priority if c.priority != t.priority else None
     if priority is not None and around.priorities and priority not in around.priorities:
         return Refused("unknown_priority", f"there is no priority {priority!r}")
+    if (wrong := around.fields(fields)) is not None:
+        return Refused("invalid", wrong)
     if not labels and not fields and priority is None:
         return Accepted()
     lane = None if priority is None else around.lanes(priority, t.lane)
@@ -317,7 +329,11 @@ def _pause(t: Ticket, c: Pause, actor: Actor, around: Surroundings) -> Outcome:
 def _resume(t: Ticket, c: Resume, actor: Actor, around: Surroundings) -> Outcome:
     if refused := _not_open(t):
         return refused
-    return Accepted((e.TicketResumed(),)) if t.status == "pending" else Accepted()
+    return Accepted((_resumed(t, around),)) if t.status == "pending" else Accepted()
+
+
+def _resumed(t: Ticket, around: Surroundings) -> e.TicketResumed:
+    return e.TicketResumed(nodes=() if around.course is None else flow.instants(t, around.course))
 
 
 def _acknowledge(t: Ticket, c: Acknowledge, actor: Actor, around: Surroundings) -> Outcome:
@@ -336,7 +352,12 @@ def _escalate(t: Ticket, c: Escalate, actor: Actor, around: Surroundings) -> Out
 def _resolve(t: Ticket, c: Resolve, actor: Actor, around: Surroundings) -> Outcome:
     if t.status == "resolved":
         return Accepted()
-    return _not_open(t) or Accepted((e.TicketResolved(resolution=c.resolution),))
+    if refused := _not_open(t):
+        return refused
+    if t.in_flow:
+        names = tuple(one.name for one in t.nodes)
+        return Refused("flow_open", f"the flow is still at {', '.join(names)}; complete it, jump, or close the ticket")
+    return Accepted((e.TicketResolved(resolution=c.resolution),))
 
 
 def _reopen(t: Ticket, c: Reopen, actor: Actor, around: Surroundings) -> Outcome:
@@ -344,11 +365,17 @@ def _reopen(t: Ticket, c: Reopen, actor: Actor, around: Surroundings) -> Outcome
         return Accepted() if t.reopened else Refused("open", "the ticket is open")
     if actor.kind in ("automation", "service"):
         return Refused("automated", "an automated sender does not reopen a ticket")
-    return Accepted((e.TicketReopened(reason=c.reason),))
+    return Accepted(_reopened(t, c.reason, around))
+
+
+def _reopened(t: Ticket, reason: str, around: Surroundings) -> tuple[e.Data, ...]:
+    """A ticket of a flow goes through it again."""
+    again = flow.begin(t, around.course) if around.course is not None else ()
+    return (e.TicketReopened(reason=reason), *(() if isinstance(again, Stopped) else again))
 
 
 def _close(t: Ticket, c: Close, actor: Actor, around: Surroundings) -> Outcome:
-    return Accepted() if t.status == "closed" else Accepted((e.TicketClosed(reason=c.reason),))
+    return Accepted() if t.status == "closed" else Accepted((*flow.end(t, c.reason), e.TicketClosed(reason=c.reason)))
 
 
 def _merge(t: Ticket, c: Merge, actor: Actor, around: Surroundings) -> Outcome:
@@ -357,11 +384,60 @@ def _merge(t: Ticket, c: Merge, actor: Actor, around: Surroundings) -> Outcome:
     into = parse_id(c.into)
     if into is None or into == t.id:
         return Refused("invalid", f"cannot merge into {c.into!r}")
-    return Accepted((e.TicketMerged(into=into),))
+    return Accepted((*flow.end(t, "merged"), e.TicketMerged(into=into)))
 
 
-def _no_flow(t: Ticket, c: CompleteNode | Waive, actor: Actor, around: Surroundings) -> Outcome:
-    return _not_open(t) or Refused("no_such_node", f"the ticket is not at node {c.node!r}")
+def _complete(t: Ticket, c: CompleteNode, actor: Actor, around: Surroundings) -> Outcome:
+    course = around.course
+    if course is None or t.flow is None or c.node not in course.program.nodes:
+        return _not_open(t) or _no_node(c.node)
+    if not t.is_open and t.flow.completed_by.get(c.node) != actor.id:
+        return Refused("not_open", f"the ticket is {t.status}")
+    if (wrong := around.fields(c.fields)) is not None:
+        return Refused("invalid", wrong)
+    return _stepped(
+        flow.complete(
+            t, course, c.node, by=actor.id, visit=c.visit, material=c.material, fields=c.fields, outcome=c.outcome
+        )
+    )
+
+
+def _waive(t: Ticket, c: Waive, actor: Actor, around: Surroundings) -> Outcome:
+    if refused := _not_open(t):
+        return refused
+    if around.course is None or c.node not in around.course.program.nodes:
+        return _no_node(c.node)
+    if not c.reason.strip():
+        return Refused("invalid", "say why the material is waived")
+    return _stepped(flow.waive(t, around.course, c.node, c.material, c.reason))
+
+
+def _jump(t: Ticket, c: Jump, actor: Actor, around: Surroundings) -> Outcome:
+    if refused := _not_open(t):
+        return refused
+    if around.course is None or c.node not in around.course.program.nodes:
+        return _no_node(c.node)
+    if c.siblings not in (None, "keep", "cancel"):
+        return Refused("invalid", "siblings are kept or cancelled: keep, cancel")
+    return _stepped(
+        flow.jump(
+            t,
+            around.course,
+            c.node,
+            c.to,
+            by=actor.id,
+            visit=c.visit,
+            siblings=c.siblings,
+            free=c.free,
+            reason=c.reason,
+        )
+    )
+
+
+def _stepped(found: flow.Events | Stopped) -> Outcome:
+    if isinstance(found, Stopped):
+        return Refused(found.code, found.reason, found.missing)
+    return Accepted(found)
 
 
 def parse_id(text: str) -> int | None:
@@ -381,8 +457,9 @@ _DECIDERS: dict[type, Callable[..., Outcome]] = {
     Set: _set,
     Pause: _pause,
     Resume: _resume,
-    CompleteNode: _no_flow,
-    Waive: _no_flow,
+    CompleteNode: _complete,
+    Waive: _waive,
+    Jump: _jump,
     Acknowledge: _acknowledge,
     Escalate: _escalate,
     Resolve: _resolve,

@@ -11,13 +11,18 @@ from msgspec.structs import replace
 
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
+from shared.ticket.flow.state import FlowState
 
 OPEN = frozenset({"new", "assigned", "in_progress", "pending"})
 MAIN = "main"
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A visit of a node that is open now, with its own owner."""
+    """A visit of a node that is open now, with its own owner.
+
+    `home`: worked by the ticket's own owner. `expected_seconds` is in open time, or of the wall clock when `wall`; `timers` are the
+    instants at which they fire. `assignment` is that of the present owner.
+    """
 
     name: str
     visit: int
@@ -25,6 +30,18 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str | None = None
     assignee: str | None = None
     due_at: datetime | None = None
+    accepted: bool = False
+    assignment: int = 0
+    assigned_at: datetime | None = None
+    declined: tuple[str, ...] = ()
+    home: bool = False
+    stage: str | None = None
+    chain: str | None = None
+    expected_seconds: float | None = None
+    wall: bool = False
+    timers: tuple[datetime, ...] = ()
+    waiting: str | None = None
+    """The group in which nobody could take it when the router last looked."""
 
 
 class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +56,9 @@ class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything decisions need, small enough to be rewritten with each append; long texts stay in the events.
 
-    `group`, `assignee` and `node` are those of the main path. `assignment` counts assignments; `escalation` is the open one.
+    `group`, `assignee`, `node` and `visit` are those of the main path, `assignment` is the number of its present assignment;
+    `assignments` counts those of all nodes. `owner` had the ticket last at a node of its own (`home`), in `home_group`.
+    `flow` is the case; `escalation` is the open one.
     `classified` is False until the router has said what the ticket is, however much people have set by then.
     """
 
@@ -73,10 +92,15 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preferred: dict[str, int] = {}
     weight: float | None = None
     effort_seconds: float = 0.0
+    assignments: int = 0
     node: str = MAIN
+    visit: int = 1
     nodes: tuple[Node, ...] = ()
-    flow: dict[str, Any] | None = None
+    flow: FlowState | None = None
+    home_group: str | None = None
+    owner: str | None = None
     pause_reason: str | None = None
+    paused_at: datetime | None = None
     replied: bool = False
     resolved_at: datetime | None = None
     closed_at: datetime | None = None
@@ -97,6 +121,25 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_open(self) -> bool:
         return self.status in OPEN
+
+    @property
+    def next_assignment(self) -> int:
+        """The number of the next assignment of any of its nodes."""
+        return max(self.assignment, self.assignments) + 1
+
+    @property
+    def in_flow(self) -> bool:
+        """Whether it goes through a flow that has not come to its end."""
+        return self.flow is not None and not self.flow.done
+
+    @property
+    def sides(self) -> tuple[Node, ...]:
+        """Open visits beside the main path."""
+        return tuple(one for one in self.nodes if (one.name, one.visit) != (self.node, self.visit))
+
+    def visit_of(self, name: str, visit: int | None = None) -> Node | None:
+        """An open visit of a node (the oldest when `visit` is not given)."""
+        return next((one for one in self.nodes if one.name == name and visit in (None, one.visit)), None)
 
 
 def opened(ticket_id: int, data: e.TicketOpened, at: datetime, playbook: int) -> Ticket:
@@ -150,6 +193,7 @@ def _classified(t: Ticket, d: e.TicketClassified, _: datetime) -> _Changes:
         "labels": d.labels,
         "priority": d.priority,
         "group": d.group,
+        "home_group": d.group,
         "kind": d.kind,
         "lane": d.lane,
         "skills": d.skills,
@@ -171,6 +215,8 @@ def _set(t: Ticket, d: e.TicketSet, _: datetime) -> _Changes:
 
 
 def _queued(t: Ticket, d: e.TicketQueued, _: datetime) -> _Changes:
+    if not _on_main(t, d):
+        return {"nodes": _with(t.nodes, d, group=d.group, **_FREE | {"waiting": d.group})}
     status = "pending" if t.status == "pending" else "new"
     return {
         "group": d.group,
@@ -179,69 +225,88 @@ def _queued(t: Ticket, d: e.TicketQueued, _: datetime) -> _Changes:
         "accepted": False,
         **_NO_OFFER,
         "assigned_at": None,
+        "nodes": _with_main(t, group=d.group, **_FREE),
     }
 
 
 def _offered(t: Ticket, d: e.TicketOffered, _: datetime) -> _Changes:
-    return {"group": d.group, "offered_to": d.agent, "offered_until": d.expires_at, "assignment": d.assignment}
+    return {
+        "group": d.group,
+        "offered_to": d.agent,
+        "offered_until": d.expires_at,
+        "assignment": d.assignment,
+        "assignments": max(t.assignments, d.assignment),
+        "nodes": _with_main(t, group=d.group),
+    }
 
 
 def _assigned(t: Ticket, d: e.TicketAssigned, at: datetime) -> _Changes:
-    if d.node != t.node:
-        return {"nodes": _owned(t.nodes, d.node, d.visit, d.group, d.agent), "assignment": d.assignment}
+    owned = {"group": d.group, "assignee": d.agent, "assignment": d.assignment, "assigned_at": at, "accepted": False}
+    count = {"assignments": max(t.assignments, d.assignment)}
+    if not _on_main(t, d):
+        return {"nodes": _with(t.nodes, d, **owned, waiting=None), **count}
+    main = t.visit_of(t.node, t.visit)
+    home = {"owner": d.agent, "home_group": d.group} if main is not None and main.home else {}
     return {
-        "group": d.group,
-        "assignee": d.agent,
+        **owned,
         "last_assignee": d.agent,
-        "assignment": d.assignment,
-        "assigned_at": at,
-        "accepted": False,
         **_NO_OFFER,
         "status": "pending" if t.status == "pending" else "assigned",
-        "nodes": _owned(t.nodes, d.node, d.visit, d.group, d.agent),
+        "nodes": _with_main(t, **owned),
+        **count,
+        **home,
     }
 
 
 def _accepted(t: Ticket, d: e.TicketAccepted, _: datetime) -> _Changes:
-    if d.node != t.node:
-        return {}
+    if not _on_main(t, d):
+        return {"nodes": _with(t.nodes, d, accepted=True, declined=())}
     return {
         "accepted": True,
         "declined": (),
         "handover": None,
         "status": "pending" if t.status == "pending" else "in_progress",
+        "nodes": _with_main(t, accepted=True),
     }
 
 
 def _declined(t: Ticket, d: e.TicketDeclined, _: datetime) -> _Changes:
-    return {**_unowned(t), "declined": (*(one for one in t.declined if one != d.agent), d.agent)}
+    if not _on_main(t, d):
+        node = t.visit_of(d.node, d.visit)
+        before = node.declined if node is not None else ()
+        return {"nodes": _with(t.nodes, d, declined=_once(before, d.agent), **_FREE)}
+    return {**_unowned(t), "declined": _once(t.declined, d.agent)}
 
 
 def _transferred(t: Ticket, d: e.TicketTransferred, at: datetime) -> _Changes:
+    if not _on_main(t, d):
+        return {"nodes": _with(t.nodes, d, group=d.group, declined=(), **_FREE)}
     asked: _Changes = (
         {} if d.group == t.group else {"skills": {}, "preferred": {}}
     )  # a person knows better than the rules
     handover = None if d.returned else Handover(d.from_group, d.from_agent, at, d.agent)
-    return {**_unowned(t), "group": d.group, "declined": (), "handover": handover, **asked}
+    moved: _Changes = {"group": d.group, "declined": (), "handover": handover}
+    return {**_unowned(t), **moved, **asked, "nodes": _with_main(t, group=d.group, **_FREE)}
 
 
 def _replied(t: Ticket, d: e.TicketReplied, _: datetime) -> _Changes:
     return {"replied": True} if d.author == "agent" and not d.automated else {}
 
 
-def _paused(t: Ticket, d: e.TicketPaused, _: datetime) -> _Changes:
-    return {"status": "pending", "pause_reason": d.reason}
+def _paused(t: Ticket, d: e.TicketPaused, at: datetime) -> _Changes:
+    return {"status": "pending", "pause_reason": d.reason, "paused_at": at}
 
 
-def _resumed(t: Ticket, _d: e.TicketResumed, _: datetime) -> _Changes:
-    return {
-        "status": "new" if t.assignee is None else "in_progress" if t.accepted else "assigned",
-        "pause_reason": None,
-    }
+def _resumed(t: Ticket, d: e.TicketResumed, _: datetime) -> _Changes:
+    nodes = t.nodes
+    for due in d.nodes:
+        nodes = _with(nodes, due, due_at=due.due_at, timers=due.timers)
+    return {"status": _working(t.assignee, t.accepted), "pause_reason": None, "paused_at": None, "nodes": nodes}
 
 
 def _resolved(t: Ticket, _d: e.TicketResolved, at: datetime) -> _Changes:
-    return {"status": "resolved", "resolved_at": at, "pause_reason": None, "handover": None, **_NO_OFFER}
+    over: _Changes = {"pause_reason": None, "paused_at": None, "handover": None, **_NO_OFFER}
+    return {"status": "resolved", "resolved_at": at, **over}
 
 
 def _reopened(t: Ticket, _d: e.TicketReopened, _: datetime) -> _Changes:
@@ -252,6 +317,7 @@ def _reopened(t: Ticket, _d: e.TicketReopened, _: datetime) -> _Changes:
         "reopened": t.reopened + 1,
         "declined": (),
         "pause_reason": None,
+        "paused_at": None,
     }
 
 
@@ -262,6 +328,7 @@ def _closed(t: Ticket, _d: e.TicketClosed, at: datetime) -> _Changes:
         "closed_at": at,
         "resolved_at": t.resolved_at or at,
         "pause_reason": None,
+        "paused_at": None,
         **_NO_OFFER,
     }
 
@@ -278,12 +345,47 @@ def _repinned(t: Ticket, d: e.TicketRepinned, _: datetime) -> _Changes:
     return {"playbook": d.version, "moved_from": None if d.undoes is not None else t.playbook}
 
 
+def _flow_moved(t: Ticket, d: e.FlowMoved, _: datetime) -> _Changes:
+    flow = msgspec.convert(d.state, FlowState)
+    return {"flow": flow, **_main(t, t.nodes, flow)}
+
+
 def _node_entered(t: Ticket, d: e.NodeEntered, at: datetime) -> _Changes:
-    return {"nodes": (*t.nodes, Node(d.node, d.visit, at, d.group, None, d.due_at))}
+    node = Node(
+        d.node, d.visit, at, d.group, None, d.due_at, home=d.home, stage=d.stage, chain=d.chain,
+        expected_seconds=d.expected_seconds, wall=d.wall, timers=d.timers,
+    )  # fmt: skip
+    nodes = (*t.nodes, node)
+    return {"nodes": nodes, **_main(t, nodes, t.flow)}
 
 
 def _node_completed(t: Ticket, d: e.NodeCompleted, _: datetime) -> _Changes:
-    return {"nodes": tuple(n for n in t.nodes if (n.name, n.visit) != (d.node, d.visit))}
+    nodes = tuple(n for n in t.nodes if (n.name, n.visit) != (d.node, d.visit))
+    return {"nodes": nodes, **_main(t, nodes, t.flow)}
+
+
+def _main(t: Ticket, nodes: tuple[Node, ...], flow: FlowState | None) -> _Changes:
+    """The main path as the case has it, as soon as its visit is there: the ticket takes over that visit's group and owner."""
+    token = flow.main if flow is not None else None
+    if token is None or (token.node, token.visit) == (t.node, t.visit):
+        return {}
+    node = next((one for one in nodes if (one.name, one.visit) == (token.node, token.visit)), None)
+    if node is None:
+        return {}
+    return {
+        "node": node.name,
+        "visit": node.visit,
+        "group": node.group or t.group,
+        "assignee": node.assignee,
+        "last_assignee": node.assignee or t.last_assignee,
+        "accepted": node.accepted,
+        "assignment": node.assignment,
+        "assigned_at": node.assigned_at,
+        "declined": node.declined,
+        "handover": None,
+        **_NO_OFFER,
+        "status": _working(node.assignee, node.accepted) if t.is_open and t.status != "pending" else t.status,
+    }
 
 
 def _raised(t: Ticket, d: e.EscalationRaised, _: datetime) -> _Changes:
@@ -294,14 +396,40 @@ def _escalation_over(t: Ticket, d: e.EscalationEnded | e.EscalationExhausted, _:
     return {"escalation": None} if t.escalation == d.escalation else {}
 
 
+_FREE: _Changes = {"assignee": None, "accepted": False, "assigned_at": None, "waiting": None}
+
+
 def _unowned(t: Ticket) -> _Changes:
-    return {"status": "new", "assignee": None, "accepted": False, **_NO_OFFER, "assigned_at": None}
+    return {
+        "status": "new",
+        "assignee": None,
+        "accepted": False,
+        **_NO_OFFER,
+        "assigned_at": None,
+        "nodes": _with_main(t, **_FREE),
+    }
 
 
-def _owned(nodes: tuple[Node, ...], name: str, visit: int, group: str, agent: str) -> tuple[Node, ...]:
-    if not nodes:
-        return nodes
-    return tuple(replace(n, group=group, assignee=agent) if (n.name, n.visit) == (name, visit) else n for n in nodes)
+def _working(assignee: str | None, accepted: bool) -> str:
+    return "new" if assignee is None else "in_progress" if accepted else "assigned"
+
+
+def _once(people: tuple[str, ...], person: str) -> tuple[str, ...]:
+    return (*(one for one in people if one != person), person)
+
+
+def _on_main(t: Ticket, d: Any) -> bool:
+    """Whether an event is about the main path; one that names no node is."""
+    return d.node == MAIN or (d.node, d.visit) == (t.node, t.visit)
+
+
+def _with(nodes: tuple[Node, ...], where: Any, **changes: Any) -> tuple[Node, ...]:
+    """The open visits, the one that `where` names changed."""
+    return tuple(replace(n, **changes) if (n.name, n.visit) == (where.node, where.visit) else n for n in nodes)
+
+
+def _with_main(t: Ticket, **changes: Any) -> tuple[Node, ...]:
+    return _with(t.nodes, t, **changes) if t.nodes else t.nodes
 
 
 _CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
@@ -322,6 +450,7 @@ _CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
     "ticket.merged": _merged,
     "ticket.rated": _rated,
     "ticket.repinned": _repinned,
+    "flow.moved": _flow_moved,
     "node.entered": _node_entered,
     "node.completed": _node_completed,
     "escalation.raised": _raised,

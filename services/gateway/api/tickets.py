@@ -17,7 +17,7 @@ from services.gateway.intake import Answer, Submission
 from shared.contracts import intake as wire
 from shared.contracts.strict import Fault, Unacceptable, decode
 from shared.playbook.intakecheck import check_values
-from shared.ticket.commands import AnyCommand, Set, parse_id
+from shared.ticket.commands import AnyCommand, Jump, Set, parse_id
 from shared.ticket.state import Ticket
 
 BATCH_LINES = 10_000
@@ -46,11 +46,16 @@ async def create(call: Call) -> Response:
 
 def _created(done: Answer) -> Response:
     if done.fault is not None:
-        raise from_fault(done.fault)
+        raise from_fault(done.fault) if not done.missing else _incomplete(done.fault, done.missing)
     assert done.ticket is not None
     if done.conflict:
         raise Problem(409, "conflict", "the same key came with another body before", extra={"id": str(done.ticket.id)})
     return answer(accepted(done.ticket), 202, {"Location": f"/v1/tickets/{done.ticket.id}"})
+
+
+def _incomplete(fault: Fault, missing: tuple[str, ...]) -> Problem:
+    errors = [Fault(f"/fields/{name}", "required member is missing") for name in missing]
+    return Problem(422, "material_missing", fault.reason, errors=errors, extra={"missing": list(missing)})
 
 
 def accepted(ticket: Ticket) -> dict[str, Any]:
@@ -92,7 +97,9 @@ def _read(line: bytes) -> wire.TicketIn | Fault:
 def _line(outcome: Answer | Fault) -> dict[str, Any]:
     fault = outcome if isinstance(outcome, Fault) else outcome.fault
     if fault is not None:
-        return {"status": 422, "errors": [{"pointer": fault.pointer, "reason": fault.reason}]}
+        missing = outcome.missing if isinstance(outcome, Answer) else ()
+        faulty = {"status": 422, "errors": [{"pointer": fault.pointer, "reason": fault.reason}]}
+        return faulty | ({"missing": list(missing)} if missing else {})
     assert isinstance(outcome, Answer)
     assert outcome.ticket is not None
     if outcome.conflict:
@@ -153,6 +160,8 @@ async def action(call: Call) -> Response:
     name = type(command).__struct_config__.tag
     if name not in call.principal.actions:
         raise Problem(403, "forbidden", f"this key may not {name}")
+    if isinstance(command, Jump) and command.free and "waive" not in call.principal.actions:
+        raise Problem(403, "forbidden", "this key may not send a ticket where its flow declares no jump")
     actor = call.actor(command.actor)
 
     def work(connection: Connection) -> tuple[Outcome, dict[str, Any] | None]:

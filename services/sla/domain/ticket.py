@@ -21,7 +21,8 @@ class OpenNode(msgspec.Struct, frozen=True, array_like=True):
 class Desk(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     """Where the ticket was at the end of the events seen: what the next events are read against.
 
-    `nodes`: name and visit of each open one. A `group`, `assignee` and `node` are those of the main path.
+    `nodes`: name and visit of each open one, `owned`: their group, person and whether accepted, in the same order. `group`,
+    `assignee`, `node` and `visit` are those of the main path.
     """
 
     status: str = "new"
@@ -31,6 +32,8 @@ class Desk(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     accepted: bool = False
     node: str = "main"
     nodes: tuple[tuple[str, int], ...] = ()
+    visit: int = 1
+    owned: tuple[tuple[str | None, str | None, bool], ...] = ()
 
 
 class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -22,15 +22,33 @@ from shared.ticket.flow.state import FlowState, Reason, Refusal, Result, Token, 
 NO_FACTS: Facts = {}
 
 
-def start(program: Program, facts: Facts = NO_FACTS, *, version: int = 0, material: Material | None = None) -> Result:
-    """Open a case at the start of the flow; refused while material that the flow needs for that is missing."""
+def start(
+    program: Program,
+    facts: Facts = NO_FACTS,
+    *,
+    version: int = 0,
+    material: Material | None = None,
+    earlier: FlowState | None = None,
+    ready: bool = False,
+) -> Result:
+    """Open a case at the start of the flow; refused while material that the flow needs for that is missing, unless `ready`.
+
+    `earlier`: the case that came to its end before; visits are numbered on from it, and who completed what is kept.
+    """
     state = FlowState(flow=program.flow.name, version=version)
-    absent = missing(program.needs[OPENING], facts, material)
+    if earlier is not None:
+        state = replace(state, visits=earlier.visits, completed_by=earlier.completed_by, serial=earlier.serial)
+    absent = () if ready else opening(program, facts, material)
     if absent:
         return Result(state=state, refused=Refusal(Reason.MATERIAL_MISSING, missing=absent))
     run = Run(program, state, facts)
     run.go(program.start, Token(0, program.start), None)
     return _finish(run)
+
+
+def opening(program: Program, facts: Facts = NO_FACTS, material: Material | None = None) -> tuple[str, ...]:
+    """What is missing for a case to be opened."""
+    return missing(program.needs[OPENING], facts, material)
 
 
 def complete(

@@ -207,7 +207,11 @@ class Node(Form, frozen=True, kw_only=True):
 
 
 class Flow(Form, frozen=True, kw_only=True):
-    """A whole flow: what a kind of ticket goes through. `start` defaults to the node of kind start, else the first."""
+    """A whole flow: what a kind of ticket goes through. `start` defaults to the node of kind start, else the first.
+
+    `calendar`: whose open time durations are counted in (around the clock without one). `moved`: where cases that run on an
+    earlier version go when they are moved to this one, for nodes that are called otherwise or are gone (`null`: the branch ends).
+    """
 
     name: str
     nodes: list[Node]
@@ -216,6 +220,8 @@ class Flow(Form, frozen=True, kw_only=True):
     start: str | None = None
     responsible: Responsible | None = None
     needs: list[Need] = []
+    calendar: str | None = None
+    moved: dict[str, str | None] = {}
 
     @property
     def start_name(self) -> str:
