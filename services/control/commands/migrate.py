@@ -1,10 +1,11 @@
-"""`signalbox migrate`: bring the database to this version, safe beside the previous version."""
+"""`signalbox migrate`: bring the database to this version, safe beside the previous version; make the administrator's API key
+when there is none (SIGNALBOX_ADMIN_KEY, or one that is printed once)."""
 
 from __future__ import annotations
 
 import argparse
 
-from services.control import platform
+from services.control import firstkey, platform
 from shared.runtime.migrate import upgrade
 from shared.runtime.settings import Settings
 
@@ -18,5 +19,11 @@ def run(args: argparse.Namespace) -> int:
     with platform.servers(Settings.from_environment()) as settings:
         assert settings.database_url is not None
         upgrade(settings.database_url)
+        engine = platform.engine(settings, "migrate", worker=False)
+        with engine.connect() as connection:
+            made = firstkey.ensure(connection, settings)
+        engine.dispose()
     print("the database is at this version")
+    if made is not None:
+        print(f"API key (administrator, shown once): {made}")
     return 0

@@ -11,10 +11,9 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-from services.control import platform, publish
+from services.control import firstkey, platform, publish
 from services.control.cli import Failure
 from services.control.supervise import Supervisor
-from shared.access import keys
 from shared.runtime import clock, logging
 from shared.runtime.migrate import upgrade
 from shared.runtime.settings import Settings
@@ -62,18 +61,8 @@ def prepare(settings: Settings) -> str | None:
     assert settings.database_url is not None
     upgrade(settings.database_url)
     engine = platform.engine(settings, "up", worker=False)
-    made: str | None = None
     with engine.connect() as connection:
-        if settings.admin_key or not keys.exists(connection, "admin"):
-            key = keys.create(
-                connection,
-                name="administrator",
-                roles=frozenset({"admin"}),
-                act_for=frozenset({"person", "customer", "automation"}),
-                key=settings.admin_key,
-            )
-            connection.commit()
-            made = None if settings.admin_key else key
+        made = firstkey.ensure(connection, settings)
         published = connection.exec_driver_sql("select count(*) from playbook.version").scalar_one()
         connection.rollback()
         if not published:
