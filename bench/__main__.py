@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("rules", "lookahead", "fanout_drivers", "oneclick")
+BENCHMARKS = ("rules", "lookahead", "fanout_drivers", "oneclick", "recompute")
 
 
 def main() -> int:

@@ -89,9 +89,8 @@ class Mover:
         self.actor = Actor(kind="person", id=by)
         self.progress = progress
         self.done = Moved()
-        (handler,) = (one for one in platform.parts("sla", deps).handlers if one.kind == "ticket")
         # The clocks are brought along here as well as by the running workers, so that a move needs no worker and never runs ahead.
-        self._lane = Lane(engine, handler, "bulk", None, _rung_by(deps), deps.playbook_number, cap=BATCH)
+        self._lane = clock_lane(deps, engine, "bulk")
 
     def move(self, mode: str) -> Moved:
         """Move every open ticket that is under another version."""
@@ -167,6 +166,12 @@ class Mover:
         unit.wake("sla", "ticket", ticket.id, "bulk")
         self.done.moved += 1
         return data
+
+
+def clock_lane(deps: Deps, engine: Engine, lane: str) -> Lane:
+    """A lane of the SLA service, driven by whoever calls."""
+    (handler,) = (one for one in platform.parts("sla", deps).handlers if one.kind == "ticket")
+    return Lane(engine, handler, lane, None, _rung_by(deps), deps.playbook_number, cap=BATCH)
 
 
 def _rung_by(deps: Deps) -> Ring:
