@@ -3,8 +3,8 @@
     python -m bench recompute [--tickets 5000]        # the promised size is 50000 tickets: 100,000 clocks
 
 Every ticket has two running clocks. `preview` is `apply --preview`, `apply` is `apply --running whole`, `undo` is `apply --undo`.
-The bounds are the promise's 60 seconds scaled to the size of the run. While tickets are moved, others are taken in and people act on
-tickets that are being moved; how long those waited is shown.
+The bounds are the promise's 60 seconds scaled to the size of the run. While tickets are moved, others are taken in and people act
+on tickets that are being moved; how long those waited is shown.
 """
 
 from __future__ import annotations

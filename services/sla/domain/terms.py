@@ -96,7 +96,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which policy governs a ticket, and what was looked at: (policy, did it match), in order, up to the winner."""
+    """Which policy governs a ticket, and of every policy, in order: (its name, did it match)."""
 
     policy: Policy | None
     considered: tuple[tuple[str, bool], ...]
@@ -114,14 +114,18 @@ class Rules:
         object.__setattr__(self, "by_name", {policy.name: policy for _, policy in self.policies})
 
     def choose(self, attributes: Mapping[str, Any]) -> Choice:
-        """The first policy whose condition holds for the flat `attributes`; a policy without condition always holds."""
+        """The first policy whose condition holds for the flat `attributes`; a policy without condition always holds.
+
+        Those after the winner are asked too, so that the explanation names every match and every loser.
+        """
+        winner: Policy | None = None
         considered = []
         for matches, policy in self.policies:
             holds = matches is None or matches(attributes)
             considered.append((policy.name, holds))
-            if holds:
-                return Choice(policy, tuple(considered))
-        return Choice(None, tuple(considered))
+            if holds and winner is None:
+                winner = policy
+        return Choice(winner, tuple(considered))
 
 
 @dataclass(frozen=True, slots=True)

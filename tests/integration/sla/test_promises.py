@@ -1,0 +1,297 @@
+"""What a policy promises, on tickets made and acted on over HTTP, business time in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.promises import Promises, promising
+
+Open = Callable[..., AbstractContextManager[Promises]]
+
+
+@pytest.fixture
+def under(database_url: str, tmp_path: Path) -> Open:
+    """Opens a desk under the given policies and other sections."""
+    return partial(promising, database_url, tmp_path)
+
+
+def policy(name: str = "p", **members: Any) -> dict[str, Any]:
+    return {"name": name, "targets": {"first_response": "2h", "resolution": "10h"}, "warn": []} | members
+
+
+def states(desk: Promises, ticket: str) -> dict[tuple[str, int], str]:
+    return {key: clock["state"] for key, clock in desk.clocks(ticket).items()}
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_response_is_a_public_reply_of_a_person_and_of_nobody_else(under: Open) -> None:
+    with under(sla=[policy()]) as desk:
+        ticket = desk.post()
+        desk.does(ticket, "accept", desk.ticket_of(ticket)["assignee"])
+        desk.does(ticket, "note", text="internal")
+        desk.does(ticket, "reply", "bot-1", text="we received your message")
+        desk.does(ticket, "customer_reply", "c1", text="hello?")
+        assert states(desk, ticket)["first_response", 1] == "running"
+        desk.wait(hours=2)  # exactly at the due instant is in time
+        desk.does(ticket, "reply", text="on it")
+        clock = desk.clocks(ticket)["first_response", 1]
+        assert (clock["state"], clock["stopped_at"]) == ("met", clock["due_at"])
+
+
+def test_accepting_is_a_response_where_the_policy_says_so(under: Open) -> None:
+    with under(sla=[policy(first_response="accept")]) as desk:
+        ticket = desk.post()
+        desk.does(ticket, "accept", desk.ticket_of(ticket)["assignee"])
+        assert states(desk, ticket)["first_response", 1] == "met"
+
+
+def test_the_next_response_runs_from_the_oldest_unanswered_message_beside_the_first_response(under: Open) -> None:
+    with under(sla=[policy(targets={"first_response": "8h", "next_response": "2h"})]) as desk:
+        ticket = desk.post()
+        assert set(states(desk, ticket)) == {("first_response", 1)}
+        desk.wait(minutes=10)
+        desk.does(ticket, "customer_reply", "c1", text="hello?")
+        since = desk.now
+        desk.wait(minutes=10)
+        desk.does(ticket, "customer_reply", "c1", text="anybody?")
+        clock = desk.clocks(ticket)["next_response", 1]
+        assert (clock["started_at"], clock["due_at"]) == (since, since + timedelta(hours=2))
+        desk.does(ticket, "reply", text="here")
+        desk.does(ticket, "customer_reply", "c1", text="thanks, but")
+        assert states(desk, ticket) == {
+            ("first_response", 1): "met",
+            ("next_response", 1): "met",
+            ("next_response", 2): "running",
+        }
+
+
+def test_the_opening_message_waits_for_a_next_response_only_where_the_policy_says_so(under: Open) -> None:
+    with under(sla=[policy(targets={"next_response": "2h"}, next_response_opening=True)]) as desk:
+        opened = desk.now
+        ticket = desk.post()
+        assert desk.clocks(ticket)["next_response", 1]["due_at"] == opened + timedelta(hours=2)
+
+
+def test_periodic_updates_run_from_reply_to_reply_whatever_the_customer_writes(under: Open) -> None:
+    with under(sla=[policy(targets={"periodic_update": "4h"})]) as desk:
+        ticket = desk.post()
+        desk.wait(hours=1)
+        desk.does(ticket, "reply", text="still on it")
+        desk.wait(hours=1)
+        desk.does(ticket, "customer_reply", "c1", text="ok")
+        clocks = desk.clocks(ticket)
+        assert clocks["periodic_update", 1]["state"] == "met"
+        assert clocks["periodic_update", 2]["due_at"] == desk.now + timedelta(hours=3)
+
+
+def test_each_group_owns_its_time_and_a_return_begins_anew(under: Open) -> None:
+    with under(sla=[policy(targets={"ownership:one": "2h", "ownership:*": "5h"})]) as desk:
+        ticket = desk.post()
+        desk.wait(minutes=30)
+        desk.does(ticket, "transfer", group="two")
+        desk.wait(minutes=30)
+        desk.does(ticket, "transfer", group="one")
+        clocks = desk.clocks(ticket)
+        assert {key: clock["state"] for key, clock in clocks.items()} == {
+            ("ownership:one", 1): "met",
+            ("ownership:two", 1): "met",
+            ("ownership:one", 2): "running",
+        }
+        assert clocks["ownership:one", 1]["elapsed_seconds"] == 1800
+        assert clocks["ownership:one", 2]["due_at"] == desk.now + timedelta(hours=2)
+
+
+# ---- policies --------------------------------------------------------------------------------------------------------------
+
+
+def test_policies_match_on_fields_tier_and_priority_and_the_explanation_names_match_and_losers(under: Open) -> None:
+    gold = policy("gold", when={"fields.contract": "gold"}, targets={"resolution": "1h"})
+    vip = policy("vip", when={"requester.tier": "vip"}, targets={"resolution": "3h"})
+    rest = policy("rest", targets={"resolution": {"urgent": "5h", "default": "9h"}})
+    with under(sla=[gold, vip, rest]) as desk:
+        both = desk.post(fields={"contract": "gold"}, requester={"id": "c1", "tier": "vip"})
+        plain, tier = desk.post(), desk.post(requester={"id": "c2", "tier": "vip"})
+        found = {one: desk.clocks(one)["resolution", 1] for one in (both, plain, tier)}
+        assert [(clock["policy"], clock["target_seconds"]) for clock in found.values()] == [
+            ("gold", 3600),
+            ("rest", 9 * 3600),
+            ("vip", 3 * 3600),
+        ]
+        story = desk.call("GET", f"/v1/tickets/{both}/explain").json["sla"]
+        assert story["decisions"][0]["reason"]["policy"] == "gold"
+        assert story["decisions"][0]["reason"]["considered"] == [
+            {"policy": "gold", "matched": True},
+            {"policy": "vip", "matched": True},
+            {"policy": "rest", "matched": True},
+        ]
+        assert desk.call("GET", f"/v1/tickets/{plain}/explain").json["sla"]["decisions"][0]["reason"]["considered"] == [
+            {"policy": "gold", "matched": False},
+            {"policy": "vip", "matched": False},
+            {"policy": "rest", "matched": True},
+        ]
+
+
+def test_a_policy_that_no_longer_matches_cancels_its_clocks_their_warnings_and_the_escalation(under: Open) -> None:
+    chains = [
+        {"name": "up", "steps": [{"targets": [{"manager": 1}]}, {"after": "1h", "targets": [{"person": "dora"}]}]}
+    ]
+    gold = policy("gold", when={"fields.contract": "gold"}, warn=["30m"], targets={"first_response": "1h"})
+    sections = {"sla": [gold], "chains": chains, "watch": [{"on": "sla.warned", "chain": "up"}]}
+    with under(**sections) as desk:
+        ticket = desk.post(fields={"contract": "gold"})
+        desk.wait(minutes=31)
+        assert desk.ticket_of(ticket)["escalation"] == 1
+        desk.does(ticket, "set", fields={"contract": "basic"})
+        (cancelled,) = desk.events(ticket, "sla.cancelled")
+        (ended,) = desk.events(ticket, "escalation.ended")
+        assert (cancelled.data["cause"], ended.data["why"]) == ("policy", "first_response is over")
+        assert desk.ticket_of(ticket)["escalation"] is None
+        desk.wait(hours=5)
+        assert desk.events(ticket, "sla.breached", "escalation.raised")[1:] == []
+        assert states(desk, ticket) == {("first_response", 1): "cancelled"}
+
+
+# ---- pauses ----------------------------------------------------------------------------------------------------------------
+
+
+def test_each_metric_says_which_waiting_stops_it_and_only_open_time_is_given_back(under: Open) -> None:
+    paused = policy(
+        calendar="office",
+        targets={"first_response": "4h", "resolution": "8h", "periodic_update": "6h"},
+        pause_on={"first_response": [], "resolution": ["pending"], "periodic_update": ["pending:vendor"]},
+    )
+    with under(sla=[paused]) as desk:
+        desk.wait(hours=8)  # ten o'clock on a Tuesday
+        ticket = desk.post()
+        desk.wait(hours=5)
+        desk.does(ticket, "pause", reason="customer")  # at three
+        shown = desk.clocks(ticket)
+        assert {
+            key[0]: (one["paused"], one["due_at"] is None) for key, one in shown.items() if one["state"] != "breached"
+        } == {
+            "resolution": (True, True),
+            "periodic_update": (False, False),
+        }
+        desk.wait(hours=19)  # until ten on Wednesday: two hours of Tuesday and one of Wednesday were open
+        desk.does(ticket, "resume")
+        clocks = desk.clocks(ticket)
+        assert clocks["resolution", 1]["paused_seconds"] == 3 * 3600
+        assert clocks["resolution", 1]["due_at"] == desk.now + timedelta(hours=3)
+        assert clocks["first_response", 1]["state"] == "breached"
+        assert clocks["periodic_update", 1]["state"] == "breached"
+
+
+def test_a_paused_clock_neither_warns_nor_breaches_and_a_pause_after_the_breach_stops_the_overdue(under: Open) -> None:
+    with under(sla=[policy(targets={"resolution": "2h"}, warn=["30m"])]) as desk:
+        ticket = desk.post()
+        desk.wait(hours=1)
+        desk.does(ticket, "pause")
+        desk.wait(hours=30)
+        assert desk.events(ticket, "sla.warned", "sla.breached") == []
+        desk.does(ticket, "resume")
+        desk.wait(hours=1, minutes=10)
+        assert [one.type for one in desk.events(ticket, "sla.warned", "sla.breached")] == ["sla.warned", "sla.breached"]
+        desk.does(ticket, "pause")
+        desk.wait(hours=9)
+        clock = desk.clocks(ticket)["resolution", 1]
+        assert (clock["state"], clock["paused"], clock["remaining_seconds"]) == ("breached", True, -600)
+
+
+# ---- changes of priority -----------------------------------------------------------------------------------------------
+
+
+def test_a_priority_carried_into_the_past_breaks_once_names_its_cause_and_skips_passed_warnings(under: Open) -> None:
+    carried = policy(targets={"resolution": {"urgent": "2h", "default": "10h"}}, warn=["30m"])
+    with under(sla=[carried]) as desk:
+        ticket, opened = desk.post(), desk.now
+        desk.wait(hours=3)
+        desk.does(ticket, "set", priority="urgent")
+        desk.wait(hours=1)
+        (breach,) = desk.events(ticket, "sla.breached")
+        assert desk.events(ticket, "sla.warned") == []
+        clock = desk.clocks(ticket)["resolution", 1]
+        assert (clock["due_at"], clock["breached_at"]) == (opened + timedelta(hours=2), opened + timedelta(hours=3))
+        assert breach.data["cause"] == "priority"
+        for priority in ["normal", "urgent"] * 50:
+            desk.does(ticket, "set", priority=priority)
+        assert len(desk.events(ticket, "sla.breached")) == 1
+        assert desk.clocks(ticket)["resolution", 1]["due_at"] == opened + timedelta(hours=2)
+
+
+@pytest.mark.parametrize(("mode", "hours"), [("carry", 4), ("restart", 7), ("keep", 10)])
+def test_what_a_change_of_priority_does_is_the_policys_choice(under: Open, mode: str, hours: int) -> None:
+    with under(sla=[policy(targets={"resolution": {"urgent": "4h", "default": "10h"}}, on_change=mode)]) as desk:
+        ticket, opened = desk.post(), desk.now
+        desk.wait(hours=3)
+        desk.does(ticket, "set", priority="urgent")
+        assert desk.clocks(ticket)["resolution", 1]["due_at"] == opened + timedelta(hours=hours)
+
+
+# ---- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_closed_unanswered_is_cancelled_and_resolution_is_met(under: Open) -> None:
+    with under(sla=[policy()]) as desk:
+        ticket = desk.post()
+        desk.does(ticket, "close")
+        assert states(desk, ticket) == {("first_response", 1): "cancelled", ("resolution", 1): "met"}
+
+
+def test_a_reopened_ticket_goes_on_where_it_stopped_without_the_closed_time(under: Open) -> None:
+    with under(sla=[policy(targets={"resolution": "10h"})]) as desk:
+        ticket = desk.post()
+        desk.wait(hours=4)
+        desk.does(ticket, "resolve")
+        first = desk.clocks(ticket)["resolution", 1]
+        desk.wait(hours=40)
+        desk.does(ticket, "reopen")
+        clocks = desk.clocks(ticket)
+        assert clocks["resolution", 1] == first
+        assert clocks["resolution", 2]["due_at"] == desk.now + timedelta(hours=6)
+
+
+def test_merging_cancels_the_sources_clocks_and_leaves_the_targets_alone(under: Open) -> None:
+    with under(sla=[policy()]) as desk:
+        source, target = desk.post(), desk.post()
+        before = desk.clocks(target)
+        desk.does(source, "merge", into=target)
+        assert set(states(desk, source).values()) == {"cancelled"}
+        assert desk.clocks(target) == before
+        desk.wait(hours=20)
+        assert desk.events(source, "sla.warned", "sla.breached") == []
+
+
+# ---- late work ---------------------------------------------------------------------------------------------------------
+
+
+def test_after_an_outage_everything_is_told_at_its_own_instant_in_order_and_marked_late(under: Open) -> None:
+    with under(sla=[policy(targets={"first_response": "2h", "resolution": "3h"}, warn=["30m"])]) as desk:
+        ticket, opened = desk.post(), desk.now
+        desk.now += timedelta(hours=12)
+        desk.settle()  # nobody looked for twelve hours
+        timers = desk.events(ticket, "sla.warned", "sla.breached")
+        told = [(one.type, one.data["metric"], one.happened_at - opened) for one in timers]
+        hour = timedelta(hours=1)
+        assert told == [
+            ("sla.warned", "first_response", 1.5 * hour),
+            ("sla.breached", "first_response", 2 * hour),
+            ("sla.warned", "resolution", 2.5 * hour),
+            ("sla.breached", "resolution", 3 * hour),
+        ]
+        assert all(one.data["late"] for one in timers)
+
+
+def test_one_agenda_row_serves_all_clocks_of_a_ticket_and_stands_at_the_next_instant(under: Open) -> None:
+    with under(sla=[policy(targets={"first_response": "2h", "resolution": "3h", "periodic_update": "5h"})]) as desk:
+        ticket, opened = desk.post(), desk.now
+        rows = desk.rows("select due_at from ledger.agenda where service = 'sla' and id = %s", int(ticket))
+        assert [row.due_at - opened for row in rows] == [timedelta(hours=2, microseconds=1)]
