@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from services.escalation import metrics, store
 from services.escalation.domain.chain.view import DirectoryView
 from services.escalation.domain.oncall.schedule import Schedule
-from services.escalation.watching import WatchRule, decide
+from services.escalation.watched import Outcome, Watched, Watching, WatchRule
+from services.escalation.watching import decide
 from shared.contracts import events as e
+from shared.directory.people import Directory
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
+from shared.playbook import flows
+from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
+from shared.ticket.course import Course
+from shared.ticket.state import Ticket
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """Watch rules and schedules of a version."""
 
-    rules: tuple[WatchRule, ...]
+    watching: Watching
     schedules: dict[str, Schedule]
-    priorities: tuple[str, ...]
 
 
 def compiled(playbook: Playbook) -> Compiled:
@@ -42,7 +47,8 @@ def _compile(playbook: Playbook) -> Compiled:
         for index, one in enumerate(playbook.document.watch)
     )
     schedules = {name: Schedule(spec) for name, spec in playbook.document.schedules.items()}
-    return Compiled(rules, schedules, tuple(map(str, playbook.document.taxonomy.priority.values)))
+    priorities = tuple(map(str, playbook.document.taxonomy.priority.values))
+    return Compiled(Watching(rules, chains, priorities, lane_rules(playbook).by_priority), schedules)
 
 
 class WatchTickets:
@@ -59,33 +65,51 @@ class WatchTickets:
         states = self._tables.load(unit.connection, [work.id for work in batch])
         directory = self._deps.directory.get(unit.connection)
         changes, results = store.Changes(), list[Result]()
-        views: dict[int, tuple[Compiled, DirectoryView]] = {}
+        versions: dict[int, tuple[Watching, DirectoryView]] = {}
         for work in batch:
             number = work.ticket.playbook
-            if number not in views:
-                playbook = self._deps.playbooks.get(unit.connection, number)
-                rules = compiled(playbook)
-                views[number] = rules, DirectoryView(directory, rules.schedules, playbook.calendars)
-            rules, view = views[number]
+            if number not in versions:
+                versions[number] = self._version(unit, number, directory)
+            watching, view = versions[number]
             known = states.get(work.id)
-            outcome = decide(known, work.ticket, work.events, rules.rules, view, unit.now, rules.priorities)
-            if outcome.state is None:
-                if known is not None:
-                    changes.gone.append(work.id)
-            elif outcome.state != known:
-                changes.states[work.id] = outcome.state
-            changes.rows += outcome.rows
-            changes.stalls += outcome.stalls
+            outcome = decide(known, work.ticket, work.events, watching, view, unit.now)
+            _keep(changes, work.id, known, outcome)
             _count(unit, [new.data for new in outcome.events] + [event.data for event in work.events if event.given])
             results.append(Result(work, tuple(outcome.events), outcome.due_at))
         self._tables.save(unit.connection, changes)
         return results
+
+    def _version(self, unit: Unit, number: int, directory: Directory) -> tuple[Watching, DirectoryView]:
+        playbooks = self._deps.playbooks
+        playbook: Playbook = playbooks.get(unit.connection, number)
+
+        def course(ticket: Ticket) -> Course | None:
+            if ticket.flow is None:
+                return None
+            return flows.course(
+                playbooks.get(unit.connection, ticket.flow.version), ticket.flow.flow, unit.now, directory
+            )
+
+        known = compiled(playbook)
+        return replace(known.watching, course=course), DirectoryView(directory, known.schedules, playbook.calendars)
+
+
+def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: Outcome) -> None:
+    if outcome.state is None:
+        if known is not None:
+            changes.gone.append(ticket)
+    else:
+        changes.states[ticket] = store.Row(outcome.state, outcome.mover, outcome.due_at)
+    changes.rows += outcome.rows
+    changes.stalls += outcome.stalls
+    changes.levels += outcome.levels
 
 
 _OUTCOMES: dict[type[e.Data], str] = {
     e.EscalationRaised: "raised",
     e.EscalationStepped: "stepped",
     e.EscalationAcknowledged: "acknowledged",
+    e.EscalationHeld: "held",
     e.EscalationExhausted: "exhausted",
     e.EscalationEnded: "ended",
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from sqlalchemy import Connection
 
-from services.escalation.watching import Watched
+from services.escalation.watched import Watched
 from shared.playbook.types import decode, encode
 
 _encoder = msgspec.json.Encoder()
@@ -32,20 +33,50 @@ with gone as (
         stalled_at timestamptz, owner text, group_name text, dwell_seconds double precision, shares jsonb)
     on conflict do nothing
 )
-insert into escalation.ticket as t (ticket_id, state)
-select ticket_id, state from json_to_recordset(%(states)s) as x (ticket_id bigint, state jsonb)
-on conflict (ticket_id) do update set state = excluded.state
+insert into escalation.ticket as t (ticket_id, state, mover, next_at)
+select ticket_id, state, mover, next_at
+from json_to_recordset(%(states)s) as x (ticket_id bigint, state jsonb, mover text, next_at timestamptz)
+on conflict (ticket_id) do update set state = excluded.state, mover = excluded.mover, next_at = excluded.next_at
 """
+_LEVELS = """
+update escalation.stall s set level = greatest(s.level, x.level)
+from json_to_recordset(%(levels)s) as x (ticket_id bigint, node text, visit integer, due_at timestamptz, level integer)
+where s.ticket_id = x.ticket_id and s.node = x.node and s.visit = x.visit and s.due_at = x.due_at
+"""
+"""A statement of its own: the stall may have been written by the one before it."""
+
+_OVERDUE = """
+select ticket_id, mover, next_at from escalation.ticket
+where next_at < ledger.now() - %(grace)s * interval '1 second' order by next_at limit %(limit)s
+"""
+"""By index: costs what is overdue, however many tickets are open."""
+_UNSEEN = """
+select t.id from ledger.ticket t where t.status = 'new' and t.group_name is null
+and t.updated_at < ledger.now() - %(grace)s * interval '1 second'
+and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.due_at > ledger.now()
+    and a.quarantined_at is null)
+limit %(limit)s
+"""
+"""Tickets the router has not classified and nobody will look at; by the index of waiting tickets, which holds the new ones."""
+
+
+class Row(NamedTuple):
+    """What is kept of a ticket: the watch, who is to move it, and the instant at which it is looked at."""
+
+    state: Watched
+    mover: str
+    next_at: datetime | None
 
 
 @dataclass(slots=True)
 class Changes:
     """What a batch writes."""
 
-    states: dict[int, Watched] = field(default_factory=dict)
+    states: dict[int, Row] = field(default_factory=dict)
     gone: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     stalls: list[dict[str, Any]] = field(default_factory=list)
+    levels: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Tables(Protocol):
@@ -63,9 +94,12 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
 
 def save(connection: Connection, changes: Changes) -> None:
     """Keep a batch in one statement."""
-    if not (changes.states or changes.gone or changes.rows or changes.stalls):
+    if not (changes.states or changes.gone or changes.rows or changes.stalls or changes.levels):
         return
-    states = [{"ticket_id": number, "state": msgspec.Raw(encode(state))} for number, state in changes.states.items()]
+    states = [
+        {"ticket_id": number, "state": msgspec.Raw(encode(row.state)), "mover": row.mover, "next_at": row.next_at}
+        for number, row in changes.states.items()
+    ]
     connection.exec_driver_sql(
         _SAVE,
         {
@@ -75,3 +109,13 @@ def save(connection: Connection, changes: Changes) -> None:
             "stalls": _encoder.encode(changes.stalls).decode(),
         },
     )
+    if changes.levels:
+        connection.exec_driver_sql(_LEVELS, {"levels": _encoder.encode(changes.levels).decode()})
+
+
+def orphans(connection: Connection, grace_seconds: float, limit: int) -> list[int]:
+    """Open tickets whose instant passed without anybody looking, and new ones that nobody will look at."""
+    values = {"grace": grace_seconds, "limit": limit}
+    overdue = [row.ticket_id for row in connection.exec_driver_sql(_OVERDUE, values)]
+    unseen = [row.id for row in connection.exec_driver_sql(_UNSEEN, values)]
+    return sorted({*overdue, *unseen})

@@ -1,275 +1,339 @@
 """What is watched on a ticket, and which chains begin, go on and end. Pure.
 
 `watch` in the playbook says what starts a chain: `unaccepted` (an assignment that nobody accepts within `after`), `node` (a node
-past its due instant), `sla.warned`, `sla.breached`, `assignment_failed`, `manual`. The first entry whose condition holds counts.
+past its due instant; a node may name its own chain), `task` (a todo or task group past its instant), `sla.warned`,
+`sla.breached`, `assignment_failed`, `manual`. The first entry whose condition holds counts. A chain with a step `before` the due
+instant begins when that instant is known, not when it has passed.
+
+Every open ticket has somebody who is to move it and an instant at which it is looked at, at the latest after `REVIEW`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from services.escalation.domain.chain import engine
 from services.escalation.domain.chain.state import (
     Acknowledge,
-    Acknowledged,
     Cause,
     ChainState,
     Command,
     End,
-    Ended,
     EscalateNow,
-    Exhausted,
     Facts,
+    MoveDue,
     Pause,
-    Raised,
     Resume,
     Status,
-    Stepped,
 )
 from services.escalation.domain.chain.view import View
+from services.escalation.effects import Effects
+from services.escalation.places import Place, facts_at, mover, place_of, places
+from services.escalation.watched import Expected, Outcome, Share, Watched, Watching, WatchRule
 from shared.contracts import events as e
-from shared.contracts.envelope import New, Recorded
+from shared.contracts.envelope import Recorded
 from shared.playbook.escalation import Chain
-from shared.playbook.livefacts import live_facts
-from shared.ticket.state import MAIN, Ticket
+from shared.ticket.course import Stopped, expire
+from shared.ticket.state import Ticket
 
-
-class Expected(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Somebody is expected to have moved by `due_at`; `assignment` says which assignment this was about."""
-
-    what: str
-    due_at: datetime
-    since: datetime
-    assignment: int = 0
-    node: str = MAIN
-    visit: int = 1
-    owner: str | None = None
-
-
-class Share(msgspec.Struct, frozen=True, array_like=True):
-    """Who had the ticket at this node since when."""
-
-    owner: str
-    since: datetime
-
-
-class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What escalation keeps of one ticket."""
-
-    expected: tuple[Expected, ...] = ()
-    chains: tuple[ChainState, ...] = ()
-    shares: tuple[Share, ...] = ()
-    numbered: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRule:
-    """A compiled entry of `watch`."""
-
-    on: str
-    chain: Chain
-    when: Callable[[Mapping[str, Any]], bool]
-    after: timedelta
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a ticket's watch: state to keep (None: nothing is watched any more), events, rows, next instant."""
-
-    state: Watched | None
-    events: list[New] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    stalls: list[dict[str, Any]] = field(default_factory=list)
-    due_at: datetime | None = None
+REVIEW = timedelta(hours=24)
+"""An open ticket on which nothing is expected is looked at again after this long."""
+SHARES = 50
+"""Changes of hands kept for the shares of earlier owners."""
+Key = tuple[str, str, int]
 
 
 def decide(
-    state: Watched | None,
-    ticket: Ticket,
-    events: Sequence[Recorded],
-    rules: Sequence[WatchRule],
-    view: View,
-    now: datetime,
-    priorities: Sequence[str] = (),
+    state: Watched | None, ticket: Ticket, events: Sequence[Recorded], watching: Watching, view: View, now: datetime
 ) -> Outcome:
     """What is watched now, and what the chains do. Running it again without events and before `due_at` changes nothing."""
-    run = _Run(state or Watched(), ticket, rules, view, now, priorities)
+    run = _Run(state or Watched(), ticket, watching, view, now)
     for event in events:
         run.take(event)
-    run.expect()
-    run.overdue()
-    run.go_on()
+    run.settle()
     return run.outcome()
 
 
 class _Run:
-    def __init__(
-        self,
-        state: Watched,
-        ticket: Ticket,
-        rules: Sequence[WatchRule],
-        view: View,
-        now: datetime,
-        priorities: Sequence[str],
-    ) -> None:
-        self.state, self.ticket, self.rules, self.view, self.now = state, ticket, rules, view, now
-        self.priorities = priorities
+    def __init__(self, state: Watched, ticket: Ticket, watching: Watching, view: View, now: datetime) -> None:
+        self.state, self.watching, self.view, self.now = state, watching, view, now
         self.chains: dict[int, ChainState] = {one.escalation: one for one in state.chains}
         self.commands: dict[int, list[Command]] = {}
-        self.expected = {(one.what, one.node, one.visit): one for one in state.expected}
+        self.expected: dict[Key, Expected] = {(one.what, one.node, one.visit): one for one in state.expected}
         self.shares = list(state.shares)
         self.numbered = max(state.numbered, ticket.escalations)
         self.out = Outcome(None)
+        self.effects = Effects(ticket, watching, view, now, self.out)
         self.dues: list[datetime] = []
+
+    @property
+    def ticket(self) -> Ticket:
+        """As it is after what was decided so far."""
+        return self.effects.ticket
 
     # ---- events ------------------------------------------------------------------------------------------------------
 
     def take(self, event: Recorded) -> None:
         at, data = event.happened_at, event.data
+        self._hands(data, at)
         match data:
             case e.TicketAssigned():
-                self.shares.append(Share(data.agent, at))
-                self._end("unaccepted", "assigned to somebody else", at)
+                self._end_at("unaccepted", data.node, data.visit, "assigned to somebody else", at)
+                self._end("assignment_failed", "assigned", at)
             case e.TicketAccepted():
-                self._end("unaccepted", "accepted", at)
-                self._end("assignment_failed", "accepted", at)
+                self._end_at("unaccepted", data.node, data.visit, "accepted", at)
+            case e.TicketDeclined() | e.TicketTransferred():
+                self._end_at("unaccepted", data.node, data.visit, event.type.removeprefix("ticket."), at)
             case e.TicketResolved() | e.TicketClosed() | e.TicketMerged():
                 self._end(None, event.type.removeprefix("ticket."), at)
             case e.TicketPaused():
+                self._freeze(at)
                 self._tell_all(Pause(at))
             case e.TicketResumed():
+                self._thaw(at)
                 self._tell_all(Resume(at))
             case e.TicketAssignmentFailed():
                 self._begin("assignment_failed", at, owner=None)
+            case e.SlaStarted():
+                self._ahead_of_breach(data, at)
+            case e.SlaMoved():
+                self._moved(data, at)
             case e.SlaWarned() | e.SlaBreached():
                 self._begin(event.type, at, owner=self.ticket.assignee, metric=data.metric, due_at=data.due_at)
             case e.SlaMet() | e.SlaCancelled():
                 self._end_metric(data.metric, at)
             case e.NodeCompleted():
-                self._end_node(data.node, data.visit, at)
+                self._end_at("node", data.node, data.visit, "node completed", at)
+                self._end_at("unaccepted", data.node, data.visit, "node completed", at)
+            case e.TaskClosed() | e.TaskProgressed():
+                self._end_task(data.task, at)
             case e.EscalationRaised() if event.given:
                 self._by_hand(data, event)
             case e.EscalationAcknowledged() if event.given:
-                self._tell_all(Acknowledge(data.by, at))
+                self._command(data.escalation, Acknowledge(data.by, at))
             case _:
                 pass
+
+    def _hands(self, data: e.Data, at: datetime) -> None:
+        """Who has what since when: the basis of shares."""
+        match data:
+            case e.TicketAssigned():
+                self.shares.append(Share(data.agent, at, data.node, data.visit))
+            case e.TicketDeclined() | e.TicketTransferred() | e.TicketQueued():
+                self.shares.append(Share(None, at, data.node, data.visit))
+            case e.NodeCompleted():
+                self.shares.append(Share(None, at, data.node, data.visit))
 
     def _by_hand(self, data: e.EscalationRaised, event: Recorded) -> None:
         running = self.chains.get(data.escalation)
         if running is not None and running.status is not Status.ENDED:
             self._command(data.escalation, EscalateNow(event.actor.id, event.happened_at))
             return
-        self.numbered = max(self.numbered, data.escalation - 1)
-        self._begin("manual", event.happened_at, owner=self.ticket.assignee, number=data.escalation)
+        begun = self._begin(
+            "manual", event.happened_at, owner=self.ticket.assignee, number=data.escalation,
+            like=("sla.breached", "unaccepted", "node"),
+        )  # fmt: skip
+        if not begun:
+            self.effects.emit(e.EscalationEnded(escalation=data.escalation, why="the playbook has no chain for it"))
+
+    def _ahead_of_breach(self, data: e.SlaStarted, at: datetime) -> None:
+        for clock in data.clocks:
+            rule = self._rule("sla.breached", None)
+            if clock.due_at is not None and rule is not None and _has_before(rule.chain):
+                self._begin(
+                    "sla.breached", clock.due_at, owner=self.ticket.assignee, metric=clock.metric, due_at=clock.due_at
+                )
+
+    def _moved(self, data: e.SlaMoved, at: datetime) -> None:
+        due = {clock.metric: clock.due_at for clock in data.clocks if clock.due_at is not None}
+        for number, chain in self.chains.items():
+            due_at = due.get(chain.cause.metric or "")
+            if due_at is not None:
+                self._command(number, MoveDue(due_at, at))
+
+    # ---- pauses --------------------------------------------------------------------------------------------------------
+
+    def _freeze(self, at: datetime) -> None:
+        for key, one in self.expected.items():
+            if one.what == "unaccepted" and one.left is None:
+                self.expected[key] = replace(one, left=max(0.0, (one.due_at - at).total_seconds()))
+
+    def _thaw(self, at: datetime) -> None:
+        for key, one in self.expected.items():
+            if one.left is not None:
+                moves = one.what == "unaccepted" and not one.noted  # a node's own instant moves with the ticket
+                self.expected[key] = replace(
+                    one, due_at=at + timedelta(seconds=one.left) if moves else one.due_at, left=None
+                )
 
     # ---- what is expected ----------------------------------------------------------------------------------------------
 
-    def expect(self) -> None:
-        """Work out anew what somebody has to do by when."""
-        ticket, wanted = self.ticket, dict[tuple[str, str, int], Expected]()
-        if ticket.status == "assigned" and ticket.assigned_at is not None:
-            rule = self._rule("unaccepted")
-            if rule is not None:
-                key = ("unaccepted", ticket.node, 1)
-                known = self.expected.get(key)
-                if known is not None and known.assignment == ticket.assignment:
-                    wanted[key] = known
-                else:
-                    wanted[key] = Expected(
-                        "unaccepted", ticket.assigned_at + rule.after, ticket.assigned_at, ticket.assignment,
-                        ticket.node, 1, ticket.assignee,
-                    )  # fmt: skip
-        if ticket.is_open and ticket.status != "pending":
-            for node in ticket.nodes:
-                if node.due_at is not None:
-                    key = ("node", node.name, node.visit)
-                    wanted[key] = Expected(
-                        "node", node.due_at, node.entered_at, ticket.assignment, node.name, node.visit,
-                        node.assignee or ticket.assignee,
-                    )  # fmt: skip
-        self.expected = wanted
+    def settle(self) -> None:
+        """Let everything happen that is due; again while the chains themselves change the ticket."""
+        for _ in range(4):
+            self.dues.clear()
+            before = self.ticket.version
+            self._timers()
+            self._expect()
+            self._overdue()
+            self._go_on()
+            if self.ticket.version == before:
+                return
 
-    def overdue(self) -> None:
+    def _timers(self) -> None:
+        """Timers of nodes that have come: the case goes on instead, or there as well."""
+        ticket = self.ticket
+        if not ticket.in_flow or not ticket.is_open or ticket.status == "pending":
+            return
+        for node in ticket.nodes:
+            token = ticket.flow.token(node.name, node.visit) if ticket.flow is not None else None
+            for index, at in enumerate(node.timers):
+                if token is None or index in token.fired:
+                    continue
+                if at > self.now:
+                    self.dues.append(at)
+                elif self.ticket.visit_of(node.name, node.visit) is not None:
+                    self._fire(node.name, node.visit, index, at)
+
+    def _fire(self, node: str, visit: int, timer: int, at: datetime) -> None:
+        course = self.watching.course(self.ticket)
+        if course is None:
+            return
+        found = expire(self.ticket, course, node, visit, timer)
+        if isinstance(found, Stopped):
+            return
+        for data in found:
+            self._take_own(self.effects.emit(data, {"timer": timer, "at": at.isoformat(), "node": node}))
+
+    def _take_own(self, data: e.Data) -> None:
+        """An event of our own, as far as the watch itself depends on it."""
+        self._hands(data, self.now)
+        if isinstance(data, e.NodeCompleted):
+            self._end_at("node", data.node, data.visit, "node completed", self.now)
+            self._end_at("unaccepted", data.node, data.visit, "node completed", self.now)
+        elif isinstance(data, e.TicketResolved):
+            self._end(None, "resolved", self.now)
+
+    def _expect(self) -> None:
+        """Work out anew what somebody has to do by when."""
+        ticket, wanted = self.ticket, list[Expected]()
+        if ticket.is_open:
+            for place in places(ticket):
+                wanted += self._of_place(place)
+            wanted += self._of_tasks()
+        self.expected = {(one.what, one.node, one.visit): one for one in wanted}
+
+    def _of_place(self, place: Place) -> list[Expected]:
+        ticket, found = self.ticket, list[Expected]()
+        if place.assignee is not None and not place.accepted and place.assigned_at is not None:
+            known = self.expected.get(("unaccepted", place.node, place.visit))
+            rule = self._rule("unaccepted", place)
+            if known is not None and known.assignment == place.assignment:
+                found.append(known)
+            elif rule is not None:
+                left = rule.after.total_seconds() if ticket.status == "pending" else None
+                found.append(
+                    Expected(
+                        "unaccepted", place.assigned_at + rule.after, place.assigned_at, place.assignment, place.node,
+                        place.visit, place.assignee, left=left,
+                    )
+                )  # fmt: skip
+        if place.due_at is not None and place.entered_at is not None:
+            known = self.expected.get(("node", place.node, place.visit))
+            noted = known is not None and known.noted and known.due_at == place.due_at
+            one = Expected(
+                "node", place.due_at, place.entered_at, place.assignment, place.node, place.visit, place.assignee, noted,
+                0.0 if ticket.status == "pending" else None,
+            )  # fmt: skip
+            found.append(one)
+            self._ahead_of_node(one, place, known)
+        return found
+
+    def _ahead_of_node(self, one: Expected, place: Place, known: Expected | None) -> None:
+        """A chain that has a step before the node is due begins with the visit, and moves with its instant."""
+        if known is not None and known.due_at != one.due_at:
+            for number, chain in self.chains.items():
+                if (chain.cause.kind, chain.cause.node, chain.cause.visit) == ("node", one.node, one.visit):
+                    self._command(number, MoveDue(one.due_at, self.now))
+        rule = self._rule("node", place) if known is None and one.due_at > self.now else None
+        if rule is not None and _has_before(rule.chain):
+            self._begin("node", one.due_at, owner=one.owner, due_at=one.due_at, node=one.node, visit=one.visit)
+
+    def _of_tasks(self) -> list[Expected]:
+        found = []
+        for task in self.ticket.open_tasks:
+            if task.due_at is not None and self._rule("task", None) is not None:
+                known = self.expected.get(("task", str(task.id), 1))
+                noted = known is not None and known.noted and known.due_at == task.due_at
+                found.append(Expected("task", task.due_at, task.opened_at, 0, str(task.id), 1, task.owner, noted))
+        return found
+
+    def _overdue(self) -> None:
         """Stalls: what was expected by now and did not happen, each once."""
-        for one in list(self.expected.values()):
+        for key, one in list(self.expected.items()):
+            if one.left is not None:
+                continue
             if one.due_at > self.now:
                 self.dues.append(one.due_at)
-                continue
-            if self._stalled(one):
-                continue
-            self._stall(one)
-
-    def _stalled(self, one: Expected) -> bool:
-        """Whether a chain runs (or ran) for just this."""
-        return any(
-            chain.cause.kind == one.what
-            and chain.cause.stalled_at == one.due_at
-            and (chain.cause.node, chain.cause.visit) == (one.node, one.visit)
-            for chain in self.chains.values()
-        )
+            elif not one.noted:
+                self.expected[key] = replace(one, noted=True)
+                self._stall(one)
 
     def _stall(self, one: Expected) -> None:
-        shares = self._shares(one.since)
-        dwell = (self.now - one.since).total_seconds()
-        data = e.NodeStalled(
-            node=one.node,
-            visit=one.visit,
-            due_at=one.due_at,
-            owner=one.owner,
-            group=self.ticket.group,
-            dwell_seconds=dwell,
-            shares=shares,
-            cause=one.what,
-        )
-        self.out.events.append(New(data, {"expected": one.what, "since": one.since.isoformat()}))
-        self.out.stalls.append(
-            {
-                "ticket_id": self.ticket.id,
-                "node": one.node,
-                "visit": one.visit,
-                "assignment": one.assignment,
-                "due_at": one.due_at,
-                "stalled_at": self.now,
-                "owner": one.owner,
-                "group_name": self.ticket.group,
-                "dwell_seconds": dwell,
-                "shares": shares,
-            }
-        )
+        place = place_of(self.ticket, one.node, one.visit) if one.what != "task" else None
+        group = place.group if place is not None else self.ticket.group
+        shares = self._shares(one) if one.what != "task" else {}
+        self.effects.stalled(one, group, shares)
         self._begin(one.what, one.due_at, owner=one.owner, due_at=one.due_at, node=one.node, visit=one.visit)
 
-    def _shares(self, since: datetime) -> dict[str, float]:
+    def _shares(self, about: Expected) -> dict[str, float]:
+        """Seconds of the visit by owner, from its beginning to now."""
+        mine = [one for one in self.shares if (one.node, one.visit) == (about.node, about.visit)]
         spans: dict[str, float] = {}
-        owners = [*self.shares, None]
-        for one, after in zip(self.shares, owners[1:], strict=True):
-            start, end = max(one.since, since), self.now if after is None else after.since
-            if end > start:
+        for index, one in enumerate(mine):
+            start = max(one.since, about.since)
+            end = mine[index + 1].since if index + 1 < len(mine) else self.now
+            if one.owner is not None and end > start:
                 spans[one.owner] = spans.get(one.owner, 0.0) + (end - start).total_seconds()
         return spans
 
     # ---- chains --------------------------------------------------------------------------------------------------------
 
-    def _rule(self, on: str) -> WatchRule | None:
-        facts = live_facts(self.ticket)
-        return next((rule for rule in self.rules if rule.on == on and rule.when(facts)), None)
+    def _rule(self, on: str, place: Place | None) -> WatchRule | None:
+        facts = facts_at(self.ticket, place)
+        found = next((rule for rule in self.watching.rules if rule.on == on and rule.when(facts)), None)
+        own = self.watching.chains.get(place.chain or "") if on == "node" and place is not None else None
+        return found if own is None else WatchRule(on, own, lambda _: True, timedelta(0))
 
-    def _begin(self, kind: str, at: datetime, *, number: int | None = None, **members: Any) -> None:
-        rule = self._rule(kind)
+    def _begin(
+        self, kind: str, at: datetime, *, number: int | None = None, like: Sequence[str] = (), **members: Any
+    ) -> bool:
+        place = place_of(self.ticket, members.get("node"), members.get("visit")) if kind != "task" else None
+        rule = next((found for on in (kind, *like) if (found := self._rule(on, place)) is not None), None)
         if rule is None or not self.ticket.is_open:
-            return
-        running = (one for one in self.chains.values() if one.status is not Status.ENDED)
-        if any((one.cause.kind, one.cause.metric) == (kind, members.get("metric")) for one in running):
-            return
-        self.numbered = max(self.numbered, (number or 0) - 1) + 1
-        cause = Cause(kind=kind, stalled_at=at, group=self.ticket.group, **members)
-        state = engine.start(self.numbered, rule.chain, cause, self.view, self.now)
-        self.chains[state.escalation] = replace(state, raised=number is not None)
+            return False
+        about = (kind, members.get("metric"), members.get("node"), members.get("visit"))
+        for running_number, one in self.chains.items():
+            cause = one.cause
+            same = (cause.kind, cause.metric, cause.node, cause.visit) == about
+            if same and one.status is not Status.ENDED and not self._ending(running_number):
+                return True
+        group = place.group if place is not None else self.ticket.group
+        cause = Cause(kind=kind, stalled_at=at, group=group, **members)
+        chosen = min([0, *self.chains]) - 1 if number is None else number
+        state = engine.start(chosen, rule.chain, cause, self.view, self.now)
+        self.chains[chosen] = replace(state, raised=number is not None)
+        self.numbered = max(self.numbered, chosen)
+        if self.ticket.status == "pending":
+            self._command(chosen, Pause(self.now))
+        return True
+
+    def _ending(self, number: int) -> bool:
+        return any(isinstance(one, End) for one in self.commands.get(number, ()))
 
     def _command(self, number: int, command: Command) -> None:
         self.commands.setdefault(number, []).append(command)
@@ -288,133 +352,64 @@ class _Run:
             if chain.cause.metric == metric:
                 self._command(number, End(f"{metric} is over", at))
 
-    def _end_node(self, node: str, visit: int, at: datetime) -> None:
+    def _end_at(self, kind: str, node: str, visit: int, why: str, at: datetime) -> None:
         for number, chain in self.chains.items():
-            if chain.cause.kind == "node" and (chain.cause.node, chain.cause.visit) == (node, visit):
-                self._command(number, End("node completed", at))
+            if (chain.cause.kind, chain.cause.node, chain.cause.visit) == (kind, node, visit):
+                self._command(number, End(why, at))
 
-    def go_on(self) -> None:
+    def _end_task(self, task: int, at: datetime) -> None:
+        if all(one.id != task for one in self.ticket.open_tasks):
+            self._end_at("task", str(task), 1, "task is over", at)
+
+    def _go_on(self) -> None:
         """Let every chain do what is due."""
         for number, chain in list(self.chains.items()):
-            if chain.status is Status.ENDED and number not in self.commands:
+            told = self.commands.pop(number, [])
+            if chain.status is Status.ENDED:
                 continue
-            facts = Facts(self.ticket.assignee)
-            decision = engine.decide(chain, self.commands.get(number, []), facts, self.view, self.now)
-            self.chains[number] = decision.state
+            facts = Facts(self._owner(chain.cause))
+            decision = engine.decide(chain, told, facts, self.view, self.now)
+            state = self._numbered(decision.state)
+            self.chains.pop(number)
+            self.chains[state.escalation] = state
             for effect in decision.effects:
-                self._effect(decision.state, effect)
+                for data in self.effects.apply(state, effect):
+                    self._take_own(data)
             if decision.due_at is not None:
                 self.dues.append(decision.due_at)
             if decision.effects or decision.state is not chain:
-                self._row(decision.state, decision.due_at)
+                self.effects.row(state, decision.due_at)
 
-    def _effect(self, state: ChainState, effect: Any) -> None:
-        number, chain = state.escalation, state.chain.name
-        match effect:
-            case Raised(at=at):
-                data: e.Data = e.EscalationRaised(
-                    escalation=number,
-                    chain=chain,
-                    cause=state.cause.kind,
-                    owner=state.cause.owner,
-                    metric=state.cause.metric,
-                )
-                self.out.events.append(New(data, {"chain": chain, "since": state.cause.stalled_at.isoformat()}, at))
-            case Stepped():
-                self._stepped(number, chain, effect)
-            case Exhausted(at=at, fallback=fallback, why=why):
-                data = e.EscalationExhausted(escalation=number, chain=chain, fallback=fallback)
-                self.out.events.append(New(data, {"why": why}, at))
-            case Ended(at=_, why=why):
-                self.out.events.append(New(e.EscalationEnded(escalation=number, why=why), {"why": why}))
-            case Acknowledged():
-                pass  # the person's own event says so
+    def _numbered(self, state: ChainState) -> ChainState:
+        """A chain gets its number when it is raised: one that waits for its instant must not take a number that people see."""
+        if state.escalation > 0 or not state.raised:
+            return state
+        self.numbered = max(self.numbered, self.ticket.escalations) + 1
+        return replace(state, escalation=self.numbered)
 
-    def _stepped(self, number: int, chain: str, step: Stepped) -> None:
-        urged = ("urge",) if step.urged else ()
-        data = e.EscalationStepped(
-            escalation=number,
-            chain=chain,
-            step=step.step,
-            level=step.level,
-            round=step.round,
-            targets=step.targets,
-            copies=step.copies,
-            actions=(*urged, *(done.do for done in step.actions)),
-            skipped=dict(step.skipped),
-        )
-        self.out.events.append(New(data, {"urged": step.urged, "reminded": list(step.reminded), "again": step.again}))
-        for done in step.actions:
-            self._act(done.do, done.to, step)
-
-    def _act(self, do: str, to: str | None, step: Stepped) -> None:
-        ticket = self.ticket
-        if do == "reassign" and ticket.is_open:
-            group = to if to is not None and not self.view.is_active(to) else ticket.group or ""
-            person = (
-                to
-                if to is not None and self.view.is_active(to)
-                else step.targets[0]
-                if to is None and step.targets
-                else None
-            )
-            moved = e.TicketTransferred(
-                group=group, agent=person, from_group=ticket.group, from_agent=ticket.assignee, reason="escalation",
-                node=ticket.node, visit=ticket.visit,
-            )  # fmt: skip
-            self.out.events.append(New(moved, {"step": step.step}))
-            if person is not None:
-                given = e.TicketAssigned(
-                    group=group, agent=person, assignment=ticket.next_assignment, node=ticket.node, visit=ticket.visit
-                )
-                self.out.events.append(New(given, {"step": step.step}))
-        elif do == "raise_priority":
-            raised = to or _one_up(ticket.priority, self.priorities)
-            if raised is not None and raised != ticket.priority:
-                self.out.events.append(New(e.TicketSet(priority=raised), {"step": step.step}))
-
-    def _row(self, state: ChainState, due_at: datetime | None) -> None:
-        over = state.status in (Status.ENDED, Status.EXHAUSTED)
-        self.out.rows.append(
-            {
-                "ticket_id": self.ticket.id,
-                "escalation": state.escalation,
-                "chain": state.chain.name,
-                "cause": state.cause.kind,
-                "state": "running" if state.status is Status.ACTIVE else str(state.status),
-                "step": state.step,
-                "round": state.round,
-                "started_at": state.cause.stalled_at,
-                "next_at": due_at,
-                "ended_at": self.now if over else None,
-                "targets": [told.person for told in state.told],
-            }
-        )
+    def _owner(self, cause: Cause) -> str | None:
+        """Who has now what the chain is about."""
+        if cause.kind == "task":
+            return cause.owner
+        place = place_of(self.ticket, cause.node, cause.visit)
+        return place.assignee if place is not None else self.ticket.assignee
 
     # ---- the end -------------------------------------------------------------------------------------------------------
 
     def outcome(self) -> Outcome:
         out = self.out
-        # an ended chain is kept while what it was about still stands, so that it does not begin again for the same instant
-        live = tuple(
-            chain for chain in self.chains.values() if chain.status is not Status.ENDED or self._still_expected(chain)
-        )
         if not self.ticket.is_open:
             return out
-        out.due_at = min(self.dues, default=None)
+        out.mover = mover(self.ticket)
+        out.due_at = min([*self.dues, self.now + REVIEW])
         out.state = Watched(
-            expected=tuple(self.expected.values()), chains=live, shares=tuple(self.shares[-50:]), numbered=self.numbered
+            expected=tuple(self.expected.values()),
+            chains=tuple(chain for chain in self.chains.values() if chain.status is not Status.ENDED),
+            shares=tuple(self.shares[-SHARES:]),
+            numbered=self.numbered,
         )
         return out
 
-    def _still_expected(self, chain: ChainState) -> bool:
-        return any(
-            one.what == chain.cause.kind and one.due_at == chain.cause.stalled_at for one in self.expected.values()
-        )
 
-
-def _one_up(priority: str | None, priorities: Sequence[str]) -> str | None:
-    if priority is None or priority not in priorities:
-        return None
-    place = list(priorities).index(priority)
-    return priorities[place - 1] if place > 0 else None
+def _has_before(chain: Chain) -> bool:
+    return any(step.before is not None for step in chain.steps)

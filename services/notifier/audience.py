@@ -55,7 +55,11 @@ def _people(ids: Iterable[str | None], directory: Directory) -> Iterator[Recipie
 
 def _assignee(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
     data = event.data
-    who = data.agent if isinstance(data, e.TicketAssigned | e.TicketOffered) else ticket.assignee
+    who = ticket.assignee
+    if isinstance(data, e.TicketAssigned | e.TicketOffered):
+        who = data.agent
+    elif isinstance(data, e.NodeStalled):
+        who = data.owner
     yield from _people([who], directory)
 
 
@@ -93,7 +97,7 @@ def _mentioned(_t: Target, event: Recorded, _ticket: Ticket, directory: Director
 def _targets(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
     data = event.data
     if isinstance(data, e.EscalationStepped):
-        yield from _people(data.targets, directory)
+        yield from _people(dict.fromkeys((*data.targets, *data.reminded)), directory)
     elif isinstance(data, e.EscalationExhausted):
         yield from _people([data.fallback], directory)
 
@@ -101,6 +105,24 @@ def _targets(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory)
 def _copies(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
     data = event.data
     yield from _people(data.copies if isinstance(data, e.EscalationStepped) else (), directory)
+
+
+def _urged(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    yield from _people([data.urged] if isinstance(data, e.EscalationStepped) else (), directory)
+
+
+def _webhooks(_t: Target, event: Recorded, _ticket: Ticket, _d: Directory) -> Iterator[Recipient]:
+    data = event.data
+    for name in data.webhooks if isinstance(data, e.EscalationStepped) else ():
+        yield Recipient(f"robot:{name}", {"robot": name, "webhook": name})
+
+
+def _task(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    data = event.data
+    if isinstance(data, e.TaskOpened | e.TaskClosed):
+        task = next((one for one in ticket.tasks if one.id == data.task), None)
+        yield from _people(task.members if task is not None else (), directory)
 
 
 def _actor(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
@@ -135,6 +157,9 @@ _RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], Iterator[R
     "mentioned": _mentioned,
     "targets": _targets,
     "copies": _copies,
+    "urged": _urged,
+    "webhooks": _webhooks,
+    "task": _task,
     "actor": _actor,
     "person": _person,
     "role": _role,

@@ -188,6 +188,47 @@ class TicketMentioned(Data, frozen=True, kw_only=True):
     text: str = ""
 
 
+class TicketNoteEdited(Data, frozen=True, kw_only=True):
+    """`note` is the version of the `ticket.noted` that says something else now."""
+
+    type: ClassVar[str] = "ticket.note_edited"
+    note: int
+    text: str
+
+
+class TaskOpened(Data, frozen=True, kw_only=True):
+    """Somebody has something to do beside the ticket itself: a todo (one owner), or a joint task group (`members`, one owner).
+
+    `note`: the version of the note whose mention made it; `escalation`: the chain whose step opened it.
+    """
+
+    type: ClassVar[str] = "task.opened"
+    task: int
+    title: str
+    owner: str
+    members: tuple[str, ...] = ()
+    due_at: datetime | None = None
+    note: int | None = None
+    escalation: int | None = None
+
+
+class TaskProgressed(Data, frozen=True, kw_only=True):
+    """What one member has done of it, in percent; the task is done when everybody has done all."""
+
+    type: ClassVar[str] = "task.progressed"
+    task: int
+    person: str
+    progress: int
+    text: str = ""
+
+
+class TaskClosed(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "task.closed"
+    task: int
+    why: str
+    done: bool = False
+
+
 class TicketPaused(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "ticket.paused"
     reason: str = ""
@@ -431,7 +472,11 @@ class EscalationRaised(Data, frozen=True, kw_only=True):
 
 
 class EscalationStepped(Data, frozen=True, kw_only=True):
-    """A step was taken: `targets` are told, `skipped` says why others were not."""
+    """A step was taken: `targets` are told, `skipped` says why others were not.
+
+    `urged` is the overdue owner who is reminded; `reminded` had acknowledged this same step, and that has expired; `webhooks` are
+    endpoints of the playbook that are called.
+    """
 
     type: ClassVar[str] = "escalation.stepped"
     escalation: int
@@ -443,12 +488,24 @@ class EscalationStepped(Data, frozen=True, kw_only=True):
     copies: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
     skipped: dict[str, str] = {}
+    urged: str | None = None
+    reminded: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
 
 
 class EscalationAcknowledged(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "escalation.acknowledged"
     escalation: int
     by: str
+    expires_at: datetime | None = None
+
+
+class EscalationHeld(Data, frozen=True, kw_only=True):
+    """The acknowledgements that the step needs are there: the chain rests until they expire (`expires_at` null: for good)."""
+
+    type: ClassVar[str] = "escalation.held"
+    escalation: int
+    by: tuple[str, ...]
     expires_at: datetime | None = None
 
 
@@ -507,10 +564,11 @@ CATALOGUE: dict[str, type[Data]] = {
     for struct in (
         TicketOpened, TicketHeld, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted,
         TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
+        TicketNoteEdited, TaskOpened, TaskProgressed, TaskClosed,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
         TicketAssignmentFailed, AgentChanged, PlaybookPublished,
         SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
-        EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationEnded, EscalationExhausted,
+        EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationHeld, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
     )
 }  # fmt: skip

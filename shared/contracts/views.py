@@ -114,6 +114,33 @@ class EscalationRow(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[str]
 
 
+class MoverRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`escalation.v_mover`: who is to move an open ticket (a person, `group:NAME`, `requester`, `router`), looked at when."""
+
+    ticket_id: int
+    mover: str | None
+    next_at: datetime | None
+
+
+class StallRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`escalation.v_stall`: something expected that did not happen in time. `shares`: seconds of the visit by owner.
+
+    `level`: how far its chain went (0: nobody was told yet).
+    """
+
+    ticket_id: int
+    node: str
+    visit: int
+    assignment: int
+    due_at: datetime
+    stalled_at: datetime
+    owner: str | None
+    group_name: str | None
+    level: int
+    dwell_seconds: float
+    shares: dict[str, float]
+
+
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     """`notifier.v_delivery`: one notification and the message that carries it. `attempts`: every call, oldest first.
 
@@ -145,5 +172,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "router.v_ownership": OwnershipRow,
     "router.v_model": ModelRow,
     "escalation.v_escalation": EscalationRow,
+    "escalation.v_mover": MoverRow,
+    "escalation.v_stall": StallRow,
     "notifier.v_delivery": DeliveryRow,
 }

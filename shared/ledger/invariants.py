@@ -93,6 +93,15 @@ INVARIANTS: tuple[Invariant, ...] = (
         ("notifier.notification",),
     ),
     Invariant(
+        "open_ticket_is_watched",
+        """select t.id, t.status from ledger.ticket t
+        where t.status in ('new', 'assigned', 'in_progress', 'pending') and (t.state ->> 'classified')::boolean
+        and not exists (select from escalation.ticket w where w.ticket_id = t.id and w.next_at is not null)
+        and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.service = 'escalation'
+            and a.due_at <= ledger.now())""",
+        ("escalation.ticket",),
+    ),
+    Invariant(
         "every_open_ticket_has_a_next_mover",
         """select t.id, t.status from ledger.ticket t
         where t.status in ('new', 'assigned', 'in_progress', 'pending') and t.assignee is null and t.group_name is null

@@ -156,6 +156,9 @@ _PLAIN_TARGETS = frozenset(
         "mentioned",
         "targets",
         "copies",
+        "urged",
+        "webhooks",
+        "task",
         "actor",
     )
 )
@@ -165,7 +168,8 @@ _VALUE_TARGETS = frozenset(("manager", "person", "robot", "group", "lead", "role
 def parse_target(text: str) -> Target:
     """Read `assignee`, `manager:2`, `person:alice`, `robot:ops`, `group:network`; raise `ValueError` for anything else.
 
-    `manager` is level 1 of the assignee's chain. `targets` and `copies` are the people an escalation step names.
+    `manager` is level 1 of the assignee's chain. `targets` and `copies` are the people an escalation step names, `urged` the
+    overdue owner it reminds, `webhooks` the endpoints it calls; `task` are the members of a todo or task group.
     """
     kind, colon, value = text.partition(":")
     if not colon:

@@ -101,7 +101,9 @@ class Jump(Command, frozen=True, kw_only=True, tag="jump"):
 
 
 class Acknowledge(Command, frozen=True, kw_only=True, tag="acknowledge"):
-    pass
+    """`escalation`: which of several; else the latest that nobody has acknowledged."""
+
+    escalation: int | None = None
 
 
 class Escalate(Command, frozen=True, kw_only=True, tag="escalate"):

@@ -337,15 +337,19 @@ def _resumed(t: Ticket, around: Surroundings) -> e.TicketResumed:
 
 
 def _acknowledge(t: Ticket, c: Acknowledge, actor: Actor, around: Surroundings) -> Outcome:
-    if t.escalation is None:
+    wanted = t.escalation if c.escalation is None else c.escalation
+    if wanted is None or wanted not in t.running or wanted in t.held:
+        if t.held and actor.id in t.holders:
+            return Accepted()
         return Refused("nothing_to_acknowledge", "no escalation is open on this ticket")
-    return Accepted((e.EscalationAcknowledged(escalation=t.escalation, by=actor.id),))
+    return Accepted((e.EscalationAcknowledged(escalation=wanted, by=actor.id),))
 
 
 def _escalate(t: Ticket, c: Escalate, actor: Actor, around: Surroundings) -> Outcome:
+    """The next step now: of the escalation that runs, else of a new one."""
     if refused := _not_open(t):
         return refused
-    number = t.escalations + 1 if t.escalation is None else t.escalation
+    number = t.escalation if t.escalation is not None else max(t.running, default=t.escalations + 1)
     return Accepted((e.EscalationRaised(escalation=number, chain="", cause="manual", owner=t.assignee),))
 
 

@@ -44,6 +44,24 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """The group in which nobody could take it when the router last looked."""
 
 
+class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A todo or a joint task group: one owner, members with their progress in percent (of a todo: the owner's alone).
+
+    `state`: open, done, closed (given up, or over with the ticket).
+    """
+
+    id: int
+    title: str
+    owner: str
+    opened_at: datetime
+    members: dict[str, int] = {}
+    due_at: datetime | None = None
+    state: str = "open"
+    note: int | None = None
+    escalation: int | None = None
+    closed_at: datetime | None = None
+
+
 class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
     """A transfer that the receiving side has neither accepted nor rejected yet: where it came from."""
 
@@ -58,7 +76,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `group`, `assignee`, `node` and `visit` are those of the main path, `assignment` is the number of its present assignment;
     `assignments` counts those of all nodes. `owner` had the ticket last at a node of its own (`home`), in `home_group`.
-    `flow` is the case; `escalation` is the open one.
+    `flow` is the case. Of the escalations that are
+    `running`, those `held` rest because they were acknowledged (the last by `holders`); `escalation` is the latest that does not.
     `classified` is False until the router has said what the ticket is, however much people have set by then.
     """
 
@@ -108,6 +127,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     merged_into: int | None = None
     escalation: int | None = None
     escalations: int = 0
+    running: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
+    holders: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
     score: int | None = None
     playbook: int = 0
     moved_from: int | None = None
@@ -126,6 +149,11 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def next_assignment(self) -> int:
         """The number of the next assignment of any of its nodes."""
         return max(self.assignment, self.assignments) + 1
+
+    @property
+    def open_tasks(self) -> tuple[Task, ...]:
+        """Todos and task groups that are not done."""
+        return tuple(one for one in self.tasks if one.state == "open")
 
     @property
     def in_flow(self) -> bool:
@@ -389,11 +417,52 @@ def _main(t: Ticket, nodes: tuple[Node, ...], flow: FlowState | None) -> _Change
 
 
 def _raised(t: Ticket, d: e.EscalationRaised, _: datetime) -> _Changes:
-    return {"escalation": d.escalation, "escalations": max(t.escalations, d.escalation)}
+    running = t.running if d.escalation in t.running else (*t.running, d.escalation)
+    return {**_awaiting(running, t.held), "escalations": max(t.escalations, d.escalation)}
+
+
+def _stepped(t: Ticket, d: e.EscalationStepped, _: datetime) -> _Changes:
+    if d.escalation not in t.held:
+        return {}
+    return _awaiting(t.running, tuple(one for one in t.held if one != d.escalation))
+
+
+def _held(t: Ticket, d: e.EscalationHeld, _: datetime) -> _Changes:
+    if d.escalation not in t.running:
+        return {}
+    return {**_awaiting(t.running, (*t.held, d.escalation)), "holders": d.by}
 
 
 def _escalation_over(t: Ticket, d: e.EscalationEnded | e.EscalationExhausted, _: datetime) -> _Changes:
-    return {"escalation": None} if t.escalation == d.escalation else {}
+    running = tuple(one for one in t.running if one != d.escalation)
+    return _awaiting(running, tuple(one for one in t.held if one != d.escalation))
+
+
+def _awaiting(running: tuple[int, ...], held: tuple[int, ...]) -> _Changes:
+    latest = max((one for one in running if one not in held), default=None)
+    return {"running": running, "held": held, "escalation": latest}
+
+
+def _task_opened(t: Ticket, d: e.TaskOpened, at: datetime) -> _Changes:
+    members = dict.fromkeys((d.owner, *d.members), 0)
+    task = Task(d.task, d.title, d.owner, at, members, d.due_at, note=d.note, escalation=d.escalation)
+    return {"tasks": (*t.tasks, task)}
+
+
+def _task_progressed(t: Ticket, d: e.TaskProgressed, at: datetime) -> _Changes:
+    tasks = []
+    for one in t.tasks:
+        if one.id == d.task:
+            members = {**one.members, d.person: d.progress}
+            done = all(progress == 100 for progress in members.values())
+            one = replace(one, members=members, state="done" if done else "open", closed_at=at if done else None)
+        tasks.append(one)
+    return {"tasks": tuple(tasks)}
+
+
+def _task_closed(t: Ticket, d: e.TaskClosed, at: datetime) -> _Changes:
+    state = "done" if d.done else "closed"
+    return {"tasks": tuple(replace(o, state=state, closed_at=at) if o.id == d.task else o for o in t.tasks)}
 
 
 _FREE: _Changes = {"assignee": None, "accepted": False, "assigned_at": None, "waiting": None}
@@ -454,6 +523,11 @@ _CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
     "node.entered": _node_entered,
     "node.completed": _node_completed,
     "escalation.raised": _raised,
+    "escalation.stepped": _stepped,
+    "escalation.held": _held,
+    "task.opened": _task_opened,
+    "task.progressed": _task_progressed,
+    "task.closed": _task_closed,
     "escalation.ended": _escalation_over,
     "escalation.exhausted": _escalation_over,
 }

@@ -1,0 +1,79 @@
+"""Where a ticket is and who has it there: its main path and the nodes beside it, seen alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.playbook.livefacts import live_facts
+from shared.ticket.state import MAIN, Node, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One node visit that somebody has, or is to have."""
+
+    node: str
+    visit: int
+    group: str | None
+    assignee: str | None
+    accepted: bool
+    assignment: int
+    assigned_at: datetime | None
+    due_at: datetime | None = None
+    entered_at: datetime | None = None
+    chain: str | None = None
+
+
+def places(ticket: Ticket) -> Iterator[Place]:
+    """The main path first; its instants are those of its node, where it has one."""
+    main = ticket.visit_of(ticket.node, ticket.visit)
+    yield Place(
+        ticket.node,
+        ticket.visit,
+        ticket.group,
+        ticket.assignee,
+        ticket.accepted,
+        ticket.assignment,
+        ticket.assigned_at,
+        main.due_at if main is not None else None,
+        main.entered_at if main is not None else None,
+        main.chain if main is not None else None,
+    )
+    yield from map(_side, ticket.sides)
+
+
+def _side(node: Node) -> Place:
+    return Place(
+        node.name, node.visit, node.group, node.assignee, node.accepted, node.assignment, node.assigned_at, node.due_at,
+        node.entered_at, node.chain,
+    )  # fmt: skip
+
+
+def place_of(ticket: Ticket, node: str | None, visit: int | None) -> Place | None:
+    """The place of that visit, the main path for none; None when the ticket is not there any more."""
+    if node is None or node == MAIN:
+        return next(places(ticket))
+    return next((one for one in places(ticket) if (one.node, one.visit) == (node, visit)), None)
+
+
+def facts_at(ticket: Ticket, place: Place | None) -> dict[str, Any]:
+    """The ticket's facts as they are for that place."""
+    facts = live_facts(ticket)
+    if place is not None:
+        facts |= {"node": place.node, "group": place.group, "agent": place.assignee}
+    return facts
+
+
+def mover(ticket: Ticket) -> str:
+    """Who moves the ticket next: a person, `group:NAME` whose queue it is in, `requester` while it waits, else `router`."""
+    if ticket.status == "pending":
+        return ticket.assignee or "requester"
+    for place in places(ticket):
+        if place.assignee is not None:
+            return place.assignee
+    if ticket.offered_to is not None:
+        return ticket.offered_to
+    return "router" if ticket.group is None else f"group:{ticket.group}"
