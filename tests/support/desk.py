@@ -98,7 +98,7 @@ def door_of(settings: Settings) -> Iterator[tuple[Door, Context]]:
 
 
 class Desk:
-    """A desk with a playbook (by default the shipped `selected`). `sent` holds every message that left, as its driver would get it."""
+    """A desk with a playbook (by default the shipped `selected`). `sent` holds every message that left."""
 
     def __init__(self, database_url: str, playbook: str = "selected", home: Path | None = None) -> None:
         settings = replace(Settings.from_environment({}), database_url=database_url, redis_url=None)

@@ -54,7 +54,7 @@ def test_whoever_gives_the_code_acts_as_the_person_it_was_sent_to_and_only_once(
     ticket = desk.open()
     path, code, person = link_of(desk, ticket)
     assert door.call("POST", path, {"code": code}).status == 200
-    taken = [row for row in desk.rows("select type, actor from ledger.event where id = %s", ticket)][-1]
+    taken = list(desk.rows("select type, actor from ledger.event where id = %s", ticket))[-1]
     assert (taken.type, taken.actor["id"], taken.actor["kind"]) == ("ticket.accepted", person, "person")
     version = desk.version(ticket)
     again = door.call("POST", path, {"code": code}, accept="application/json")
@@ -70,7 +70,8 @@ def test_every_one_of_many_people_who_press_at_the_same_time_succeeds_and_each_o
     with ThreadPoolExecutor(6) as people:
         presses = [(one, *link_of(desk, one)) for one in held for _ in range(3)]  # three clicks each
         statuses = list(people.map(lambda one: door.call("POST", one[1], {"code": one[2]}).status, presses))
-    by_ticket = [sorted(status for _, status in both) for _, both in itertools.groupby(zip(presses, statuses, strict=True), lambda x: x[0][0])]  # fmt: skip
+    pressed = itertools.groupby(zip(presses, statuses, strict=True), lambda x: x[0][0])
+    by_ticket = [sorted(status for _, status in both) for _, both in pressed]
     assert by_ticket == [[200, 409, 409]] * len(held)
     accepted = desk.rows("select id, count(*) as n from ledger.event where type = 'ticket.accepted' group by id")
     assert {row.id: row.n for row in accepted} == dict.fromkeys(held, 1)
@@ -129,7 +130,8 @@ def test_transfer_and_note_take_what_the_form_says(desk: Desk, door: Door) -> No
     assert door.call("POST", note, given | {"text": "在路上"}).status == 200
     assert door.call("POST", transfer, given | {"to": "nowhere"}).status == 422
     assert door.call("POST", transfer, given | {"to": "network", "text": "线路"}).status == 200
-    types = [row.type for row in desk.rows("select type from ledger.event where kind = 'ticket' and id = %s order by version", ticket)]  # fmt: skip
+    story = "select type from ledger.event where kind = 'ticket' and id = %s order by version"
+    types = [row.type for row in desk.rows(story, ticket)]
     assert types.count("ticket.noted") == 1
     assert types.count("ticket.transferred") == 1
 
