@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksu
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-nightly bench lint format clean
+.PHONY: help setup demo up test test-nightly bench lint documents format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -44,6 +44,9 @@ lint: setup ## style, types, import walls, addresses in the lock
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	! grep -nE 'https?://' requirements.lock
+
+documents: setup ## write the documents that are made from the models
+	$(BIN)/python -m services.control.documents
 
 format: setup ## write the files as lint wants them
 	$(BIN)/ruff check --fix .

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway import queries
-from services.gateway.api import documents, oneclick, operations, tickets
+from services.gateway.api import documents, events, oneclick, operations, subscriptions, tickets
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -55,6 +55,19 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
     Endpoint("GET", "/a/{token}", oneclick.show, public=True, gives="text/html"),
     Endpoint("POST", "/a/{token}", oneclick.press, public=True, gives="text/html"),
+    Endpoint("GET", "/v1/events", events.listing, query=("after", "types", "limit", "wait")),
+    Endpoint("GET", "/v1/events/stream", events.stream, query=("after", "types"), gives="text/event-stream"),
+    Endpoint("POST", "/v1/subscriptions", subscriptions.create, body=subscriptions.SubscriptionIn),
+    Endpoint("GET", "/v1/subscriptions", subscriptions.listing, query=PAGE),
+    Endpoint("GET", "/v1/subscriptions/{id}", subscriptions.read),
+    Endpoint("PATCH", "/v1/subscriptions/{id}", subscriptions.change, body=subscriptions.SubscriptionPatch),
+    Endpoint("DELETE", "/v1/subscriptions/{id}", subscriptions.remove),
+    Endpoint("POST", "/v1/subscriptions/{id}/rotate", subscriptions.rotate, body=subscriptions.Rotation),
+    Endpoint("GET", "/v1/subscriptions/{id}/deliveries", subscriptions.parked, query=("state", *PAGE)),
+    Endpoint("POST", "/v1/subscriptions/{id}/redrive", subscriptions.redrive, body=subscriptions.Redrive),
+    Endpoint("POST", "/v1/subscriptions/{id}/replay", subscriptions.replay, body=subscriptions.Replay),
+    Endpoint("GET", "/v1/schemas/{type}", events.schema, public=True),
+    Endpoint("GET", "/asyncapi.json", events.asyncapi, public=True),
     Endpoint("GET", "/healthz", operations.healthz, public=True),
     Endpoint("GET", "/readyz", operations.readyz, public=True),
     Endpoint("GET", "/metrics", operations.metrics, public=True, gives="text/plain"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from services.notifier.handlers import PlanMessages
 from services.notifier.sender import ChannelSender, NullSender
 from services.notifier.sending import SendMessages
+from services.notifier.topics import backlog
+from services.notifier.topics.publisher import TopicPublisher
+from services.notifier.topics.pump import PumpSubscriptions, WebhookSender
 from shared.ledger.process import Deps, Parts
 
 
@@ -12,9 +17,21 @@ def build(deps: Deps) -> Parts:
     """The service, ready to run: planning, and sending through the playbook's providers."""
     sender = ChannelSender(deps, deps.engine)
     sending = SendMessages(deps, sender, available=sender.available)
+    webhooks = WebhookSender(deps)
+    topics = TopicPublisher(deps, on_moved=lambda connection, until: _rouse(deps, connection, until))
     return Parts(
-        "notifier", handlers=(PlanMessages(deps), sending), loops=(sender.circuits,), background=(sender,), cap=300
+        "notifier",
+        handlers=(PlanMessages(deps), sending, PumpSubscriptions(webhooks)),
+        loops=(sender.circuits,),
+        background=(sender, webhooks, topics),
+        cap=300,
     )
+
+
+def _rouse(deps: Deps, connection: Connection, until: int) -> None:
+    """Subscriptions that sleep behind the settled end of the log have work."""
+    if backlog.rouse(connection, until):
+        deps.bells.ring({("notifier", "normal")})
 
 
 def build_silent(deps: Deps) -> Parts:

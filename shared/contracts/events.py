@@ -559,6 +559,35 @@ class DeliverySuppressed(_Delivery, frozen=True, kw_only=True):
     type: ClassVar[str] = "delivery.suppressed"
 
 
+# ---- subscriptions --------------------------------------------------------------------------------------------------------
+
+
+class SubscriptionChanged(Data, frozen=True, kw_only=True):
+    """A webhook subscription was made, changed by hand, or disabled by its endpoint (`why`); secrets are never told."""
+
+    type: ClassVar[str] = "subscription.changed"
+    subscription: str
+    url: str
+    status: str = "active"
+    why: str = ""
+
+
+class SubscriptionRedriven(Data, frozen=True, kw_only=True):
+    """Parked deliveries are to be tried anew: all, or those at these positions."""
+
+    type: ClassVar[str] = "subscription.redriven"
+    subscription: str
+    positions: tuple[int, ...] | None = None
+
+
+class SubscriptionRewound(Data, frozen=True, kw_only=True):
+    """Deliver again everything after a position of the log."""
+
+    type: ClassVar[str] = "subscription.rewound"
+    subscription: str
+    after: int
+
+
 CATALOGUE: dict[str, type[Data]] = {
     struct.type: struct
     for struct in (
@@ -570,6 +599,7 @@ CATALOGUE: dict[str, type[Data]] = {
         SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationHeld, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
+        SubscriptionChanged, SubscriptionRedriven, SubscriptionRewound,
     )
 }  # fmt: skip
 

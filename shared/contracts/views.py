@@ -164,6 +164,31 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: list[dict[str, Any]]
 
 
+class WebhookRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`notifier.v_webhook`: one event that an endpoint did not take yet. `state`: retry, blocked, parked."""
+
+    subscription_id: int
+    position: int
+    subject: str
+    attempts: int
+    state: str
+    due_at: datetime | None
+    error: str
+    first_at: datetime
+
+
+class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`notifier.v_subscription`: how far a webhook subscription has come, and what it could not deliver."""
+
+    id: int
+    position: int
+    failing: int
+    updated_at: datetime
+    waiting: int
+    blocked: int
+    parked: int
+
+
 VIEWS: dict[str, type[msgspec.Struct]] = {
     "sla.v_clock": ClockRow,
     "router.v_assignment": AssignmentRow,
@@ -175,4 +200,6 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "escalation.v_mover": MoverRow,
     "escalation.v_stall": StallRow,
     "notifier.v_delivery": DeliveryRow,
+    "notifier.v_webhook": WebhookRow,
+    "notifier.v_subscription": SubscriptionRow,
 }

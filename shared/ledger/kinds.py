@@ -91,4 +91,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "delivery.failed": (),
     "delivery.unknown": (),
     "delivery.suppressed": (),
+    "subscription.changed": ("notifier",),
+    "subscription.redriven": ("notifier",),
+    "subscription.rewound": ("notifier",),
 }

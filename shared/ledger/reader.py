@@ -8,12 +8,14 @@ position, because its first statement locks or inserts a row.)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from shared.contracts.envelope import Recorded
+from shared.contracts.topics import Stored
 from shared.ledger.unit import recorded
 
 
@@ -67,3 +69,47 @@ def stream(connection: Connection, kind: str, item_id: int) -> list[Recorded]:
         (kind, item_id),
     )
     return [recorded(kind, row) for row in rows]
+
+
+READ_STORED = """
+select position, kind, id, version, type, happened_at, actor::text as actor, given, playbook, correlation, data::text as data
+from ledger.event where position > %(after)s and position <= %(until)s {types} order by position limit %(limit)s
+"""
+
+
+def read_stored(
+    connection: Connection, after: int, until: int, limit: int, types: Sequence[str] | None = None
+) -> tuple[list[Stored], int]:
+    """The same as rows for topics, and the position up to which this has read: where to go on, also when no type fitted."""
+    statement = READ_STORED.format(types="" if types is None else "and type = any(%(types)s)")
+    values = {"after": after, "until": until, "limit": limit, "types": list(types or ())}
+    rows = [Stored(*row) for row in connection.exec_driver_sql(statement, values)]
+    return rows, rows[-1].position if len(rows) == limit else max(after, until)
+
+
+def read_positions(connection: Connection, positions: Sequence[int]) -> list[Stored]:
+    """The rows at these positions, in order; one that is not there (any more) is left out."""
+    rows = connection.exec_driver_sql(
+        """select position, kind, id, version, type, happened_at, actor::text as actor, given, playbook, correlation,
+        data::text as data from ledger.event where position = any(%s) order by position""",
+        (list(positions),),
+    )
+    return [Stored(*row) for row in rows]
+
+
+@dataclass(slots=True)
+class Tail:
+    """The settled end of the log for all readers of a process: one look serves whoever asks at the same time."""
+
+    _settled: Settled = field(default_factory=Settled)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, connection: Connection) -> int:
+        """The settled position now."""
+        with self._lock:
+            return self._settled.look(connection)
+
+    @property
+    def position(self) -> int:
+        """The settled position at the last look."""
+        return self._settled.position

@@ -27,7 +27,7 @@ POINTS: Mapping[str, str] = {
     "lane.claimed": "items are claimed and locked, nothing is decided",
     "lane.saved": "a batch is decided and written, not committed",
     "lane.committed": "a batch is committed, no doorbell has rung",
-    "topic.published": "topic events are in the stream, the position is not noted",
+    "topic.published": "topic events and their position are in Redis, nothing else has happened",
     "delivery.claimed": "deliveries are committed as `sending`, no call has begun",
     "delivery.called": "a provider has answered, the outcome is not written",
     "delivery.recorded": "outcomes are committed, nobody has been told",

@@ -47,6 +47,11 @@ def random_token(size: int = 32) -> str:
     return secrets.token_urlsafe(size)
 
 
+def random_bytes(size: int) -> bytes:
+    """So many unguessable bytes."""
+    return secrets.token_bytes(size)
+
+
 def correlation_id() -> str:
     """A fresh id that ties together all that one request sets off."""
     return uuid.uuid4().hex

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from services.gateway.commit import GroupCommit, Overloaded
 from services.gateway.errors import Problem, unavailable
+from services.gateway.feed import Feed
 from services.gateway.health import Health
 from services.gateway.intake import Intake
 from shared.access.keys import KeyCache
@@ -55,6 +56,7 @@ class Context:
     health: Health
     pool: ThreadPoolExecutor
     test_mode: bool = False
+    feed: Feed = field(default_factory=Feed)
 
     async def query(self, work: Callable[[Connection], T], *, seconds: float = ANSWER_SECONDS) -> T:
         """Run `work` on a connection in a thread. It commits itself where it writes. 503 when the database does not answer."""
