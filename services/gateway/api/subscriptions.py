@@ -269,7 +269,7 @@ def _write(call: Call, connection: Connection, item_id: int, version: int, state
     )  # fmt: skip
     unit.bump("subscription", item_id, unit.append("subscription", item_id, version, [New(data)]), state)
     unit.wake("notifier", "subscription", item_id, "normal")
-    unit.flush("", "subscription")
+    unit.flush()
     connection.commit()
     deps.bells.ring(unit.woken)
 

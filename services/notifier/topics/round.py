@@ -212,7 +212,7 @@ def record_round(
     work = Work("subscription", cursor.id, "normal", item.version, item.version, 0, 0, unit.now, item.state)
     due_at = _due_at(connection, tail, cursor, subscription, unit.now)
     unit.settle("notifier", Result(work, events, due_at, msgspec.to_builtins(subscription) if events else None))
-    unit.flush("notifier", "subscription")
+    unit.flush()
     connection.commit()
     return unit.woken
 
