@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifier.channels.guard import FORBIDDEN, Guard, is_allowed, system_resolve
+from services.notifier.channels.guard import Guard, system_resolve
 from services.notifier.channels.http import split_url
 from services.notifier.errors import ForbiddenTarget, NotWritten
+from shared.contracts.targets import FORBIDDEN, is_allowed
 
 PRIVATE = [
     "0.0.0.0",
