@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 STATEMENTS = """
 -- How far a subscription (an item of kind `subscription`, same id) has come in the log; `epoch` fences its rounds, `leased`: one is under way.
