@@ -11,7 +11,7 @@ from shared.playbook.source import BadPlaybook
 from shared.runtime.settings import BadSetting
 
 COMMANDS = (
-    "up", "run", "migrate", "check", "apply", "push", "explain", "eval", "classifier", "audit", "doctor", "demo",
+    "up", "run", "migrate", "check", "apply", "push", "explain", "eval", "classifier", "audit", "doctor", "demo", "replay",
 )  # fmt: skip
 
 

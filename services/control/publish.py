@@ -23,6 +23,7 @@ from shared.ledger.unit import Unit
 from shared.playbook.calendars import publish as publish_calendar
 from shared.playbook.model import Document, Playbook
 from shared.playbook.routing import Agent
+from shared.playbook.routing import Group as GroupSpec
 from shared.playbook.source import BadPlaybook, Problem, Source, read_folder
 from shared.playbook.store import insert_version
 from shared.playbook.types import decode
@@ -239,17 +240,9 @@ def _bring_up(deps: Deps, unit: Unit, version: Playbook) -> int:
         for row in unit.connection.exec_driver_sql("select key from ledger.item where kind = 'agent' and version > 0")
     }
     for group_id, group in sorted(document.groups.items()):
-        record = Group(
-            id=group_id,
-            name=group.title,
-            lead=group.lead,
-            members=group.members,
-            interface=group.interface,
-            overflow=group.overflow,
-        )
-        changed += _write(deps, unit, "group", group_id, _plain(record))
+        changed += _write(deps, unit, "group", group_id, _plain(group_of(group_id, group)))
     for person_id, agent in sorted(document.agents.items()):
-        person = _plain(_person(person_id, agent, groups_of.get(person_id, [])))
+        person = _plain(person_of(person_id, agent, groups_of.get(person_id, [])))
         changed += _write(deps, unit, "agent", person_id, person)
     for gone in sorted(known - set(document.agents)):
         changed += _write(deps, unit, "agent", gone, {"active": False}, partial=True)
@@ -281,7 +274,20 @@ def _plain(record: Person | Group) -> dict[str, Any]:
     return plain
 
 
-def _person(person_id: str, agent: Agent, groups: list[str]) -> Person:
+def group_of(group_id: str, group: GroupSpec) -> Group:
+    """A group of a playbook as it stands in the directory."""
+    return Group(
+        id=group_id,
+        name=group.title,
+        lead=group.lead,
+        members=group.members,
+        interface=group.interface,
+        overflow=group.overflow,
+    )
+
+
+def person_of(person_id: str, agent: Agent, groups: list[str]) -> Person:
+    """A person of a playbook as they stand in the directory."""
     zone = ZoneInfo(agent.zone)
     leave = tuple(
         Leave(

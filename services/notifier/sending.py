@@ -120,7 +120,7 @@ class SendMessages:
             results.append(Result(work, (), unit.now + lease))
         if marked:
             self._tables.sending(unit.connection, marked)
-            links.keep(unit.connection, linked)
+            self._tables.keep_links(unit.connection, linked)
             unit.after_commit.append(lambda: self._hand_over(jobs))
         if recorded:
             self._tables.record(unit.connection, recorded)

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from services.notifier.planning import Waiting
+from shared.access import links
 from shared.ledger.unit import decode_ticket
 from shared.ticket.state import Ticket
 
@@ -121,6 +122,7 @@ class Tables(Protocol):
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None: ...
     def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None: ...
     def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]: ...
+    def keep_links(self, connection: Connection, linked: Sequence[dict[str, Any]]) -> None: ...
 
 
 def plan(connection: Connection, changes: Changes) -> set[int]:
@@ -181,6 +183,11 @@ def event(connection: Connection, kind: str, item_id: int, version: int) -> dict
         "select data from ledger.event where kind = %s and id = %s and version = %s", (kind, item_id, version)
     ).scalar_one()
     return data
+
+
+def keep_links(connection: Connection, linked: Sequence[dict[str, Any]]) -> None:
+    """Keep the one-click links of messages that are being sent."""
+    links.keep(connection, linked)
 
 
 def tickets(connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:

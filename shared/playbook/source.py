@@ -99,6 +99,20 @@ def read_folder(folder: Path) -> Source:
     return source
 
 
+def read_file(path: Path) -> Source:
+    """Read one YAML file, a mapping of members (a mapping of recorded histories). Raises `BadPlaybook`."""
+    source = Source({}, path.stem, path.parent)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadPlaybook([Problem("file is larger than 4 MiB", path.name, 1)])
+        _merge(source, path.name, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadPlaybook([Problem("not UTF-8", path.name, 1)]) from error
+    except OSError as error:
+        raise BadPlaybook([Problem(f"{path}: {error.strerror}")]) from error
+    return source
+
+
 def read_document(sections: dict[str, Any], name: str = "") -> Source:
     """A source from plain data (a published version); values have no place."""
     return Source(sections, name)

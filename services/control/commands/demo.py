@@ -8,22 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from sqlalchemy import create_engine, pool
 
 from services.control import platform, publish
 from services.control.cli import Failure
 from services.control.demo.day import arrivals
 from services.control.demo.play import Day, Progress
 from services.control.demo.stories import stories, summary
+from services.control.replay import own
 from services.control.replay.engine import Engine
 from services.gateway.intake import Intake
 from shared.ledger.invariants import INVARIANTS, violations
-from shared.runtime.database import sqlalchemy_url
 from shared.runtime.migrate import upgrade
 from shared.runtime.settings import Settings
 
@@ -43,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.tickets <= 100_000:
         raise Failure("demo: --tickets is 1 to 100000")
     console = Console()
-    with platform.servers(Settings.from_environment()) as settings, _own_database(settings) as own:
-        assert own.database_url is not None
-        upgrade(own.database_url)
-        database = platform.engine(own, "demo", sync=False)
-        given = platform.deps(replace(own, redis_url=None), database, fresh=True)
+    with platform.servers(Settings.from_environment()) as settings, own.database(settings, DATABASE) as mine:
+        assert mine.database_url is not None
+        upgrade(mine.database_url)
+        database = platform.engine(mine, "demo", sync=False)
+        given = platform.deps(replace(mine, redis_url=None), database, fresh=True)
         given.playbooks.max_age_seconds = 3600.0  # this process publishes once and nobody else is here
         with database.connect() as connection:
             connection.exec_driver_sql("insert into ledger.clock (at) values (%s)", (START,))
@@ -70,22 +68,6 @@ def run(args: argparse.Namespace) -> int:
     for name, rows in broken.items():
         print(f"signalbox demo: invariant {name} is broken: {rows[0]}", file=sys.stderr)
     return 1 if broken else 0
-
-
-@contextmanager
-def _own_database(settings: Settings) -> Iterator[Settings]:
-    """A database beside the settings' own, made anew and dropped at the end."""
-    assert settings.database_url is not None
-    admin = create_engine(sqlalchemy_url(settings.database_url), poolclass=pool.NullPool, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"drop database if exists {DATABASE} with (force)")
-        connection.exec_driver_sql(f"create database {DATABASE}")
-    try:
-        parts = urlsplit(settings.database_url)
-        yield replace(settings, database_url=urlunsplit(parts._replace(path=f"/{DATABASE}")))
-    finally:
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"drop database if exists {DATABASE} with (force)")
 
 
 @contextmanager

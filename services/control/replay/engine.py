@@ -18,7 +18,7 @@ from services.notifier.sender import NullSender
 from services.notifier.sending import Job, SendMessages
 from shared.ledger import business
 from shared.ledger.kinds import LANES
-from shared.ledger.lane import Handler, Lane
+from shared.ledger.lane import Handler, Lane, team_up
 from shared.ledger.process import Deps
 
 
@@ -62,6 +62,7 @@ class Engine:
         for lane in LANES:
             for handler in handlers:
                 self._lanes.append(Lane(self.database, handler, lane, None, self._ring, self.deps.playbook_number))
+        team_up(self._lanes)
 
     def _sent(self, jobs: Sequence[Job]) -> None:
         if self.on_send is not None:
@@ -89,6 +90,11 @@ class Engine:
                 where due_at <= ledger.now() and due_at is not null and quarantined_at is null"""
             ).all()
         self.bells.rung |= {(row.service, row.lane) for row in due}
+        self.settle()
+
+    def settle_all(self) -> None:
+        """Drain every lane, whoever was rung."""
+        self.bells.rung = {(lane.name[0], lane.lane) for lane in self._lanes}
         self.settle()
 
     def settle(self) -> None:

@@ -1,0 +1,97 @@
+"""`signalbox replay EVENTS`: a recorded history through the services on a virtual clock: what would have happened.
+
+Given are the openings, replies, waits, transfers and resolutions of the log, whose people become the directory; decided anew are
+labels, assignment, clocks, escalation and deliveries. The log is a CSV (gzip or not) that a mapping explains (docs/replay.md); a
+shipped mapping is found by the log's name. Rows that cannot be used go to EVENTS.rejected with their reasons.
+
+Runs in a database of its own, `signalbox_replay`, on the given server or on one that is thrown away at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from services.control import platform
+from services.control.cli import Failure
+from services.control.replay import own, report
+from services.control.replay.reading import Rejects
+from services.control.replay.run import Tell, load, play, playbook_of, prepare, result
+from shared.runtime.migrate import upgrade
+from shared.runtime.settings import Settings
+
+DATABASE = "signalbox_replay"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    one = commands.add_parser(
+        "replay", help="a recorded history through the services", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("events", metavar="EVENTS", type=Path, help="the log: CSV, gzip or not")
+    one.add_argument("--playbook", metavar="DIR|NAME", default="selected", help="default: selected")
+    one.add_argument("--mapping", metavar="MAP", help="a mapping file, or the name of a shipped one")
+    one.add_argument("--out", metavar="FILE", type=Path, help="save the result as JSON")
+    one.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    rejects = Rejects(args.events)
+    try:
+        history = load(args.events, args.mapping, rejects)
+        playbook = playbook_of(args.playbook, history)
+        with (
+            own.server(Settings.from_environment()) as (settings, stays),
+            own.database(settings, DATABASE, keep=stays) as mine,
+        ):
+            assert mine.database_url is not None
+            upgrade(mine.database_url)
+            database = platform.engine(mine, "replay", sync=False)
+            try:
+                deps = prepare(mine, database, playbook, history.start)
+                with _progress(len(history.everything)) as tell:
+                    tally, played = play(history, deps, database, rejects, tell)
+            finally:
+                database.dispose()
+    finally:
+        rejects.close()
+    found = result(history, args.playbook, tally, played, rejects.count)
+    Console().print(report.shown(found, f"{history.name} under {args.playbook}"))
+    if args.out is not None:
+        save(args.out, found)
+    if rejects.count:
+        print(f"signalbox: {rejects.count} rejected rows are in {rejects.name}", file=sys.stderr)
+    return 1 if rejects.count else 0
+
+
+def save(path: Path, found: dict[str, object]) -> None:
+    """The result as JSON, for people and programs."""
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    except OSError as error:
+        raise Failure(f"replay: {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Tell]:
+    """Where it is and how fast, on a terminal; silence in a pipe."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True),
+        TextColumn("{task.fields[tickets]} tickets"), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=total, tickets=0)
+
+        def tell(at: datetime, rows: int, tickets: int) -> None:
+            progress.update(task, advance=rows, description=f"{at:%Y-%m-%d %H:%M}", tickets=tickets)
+
+        yield (lambda _at, _rows, _tickets: None) if not console.is_terminal else tell

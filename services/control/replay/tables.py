@@ -1,0 +1,412 @@
+"""What the services keep of tickets, in memory: the same answers as their tables, for a history that is played in one process.
+
+Each class does what the statements of its service's `store` do; `tests/e2e/test_replay.py` plays the same history through both.
+With a mirror, every row that changes is handed on to be written behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection
+
+from services.escalation import store as escalation
+from services.escalation.watched import Watched
+from services.notifier import store as notifier
+from services.notifier.planning import Waiting
+from services.router import store as router
+from services.router.domain.pool import Turns
+from services.sla import store as sla
+from services.sla.domain.ticket import SlaState
+from shared.contracts.envelope import Recorded
+from shared.ticket.state import Ticket
+
+Key = tuple[Any, ...]
+
+
+class Mirror(Protocol):
+    """Takes rows as they are now; the last of a key counts."""
+
+    def put(self, table: str, key: Key, row: Any) -> None:
+        """A row that is new or changed."""
+
+    def drop(self, table: str, key: Key) -> None:
+        """A row that is no more."""
+
+    def event(self, event: Recorded) -> None:
+        """An event was appended."""
+
+    def digest(self, ticket_id: int, digest: int) -> None:
+        """The digest of the body that a ticket was opened with."""
+
+
+class Nowhere:
+    """No mirror: what is only tried out is written nowhere."""
+
+    def put(self, table: str, key: Key, row: Any) -> None:
+        """Forget it."""
+
+    def drop(self, table: str, key: Key) -> None:
+        """Forget it."""
+
+    def event(self, event: Recorded) -> None:
+        """Forget it."""
+
+    def digest(self, ticket_id: int, digest: int) -> None:
+        """Forget it."""
+
+
+_WAIT = ("ticket_id", "group_name", "rank", "queued_at", "cause", "demand", "failed")
+_STALL = ("ticket_id", "node", "visit", "assignment", "due_at")
+_STANDING = ("ticket_id", "group_name", "line", "rank", "queued_at", "demand")
+
+
+@dataclass(slots=True)
+class RouterTables:
+    """Assignments that are open, loads, turns and the waiting list."""
+
+    mirror: Mirror
+    _held: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    _waits: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _owners: dict[tuple[str, str], str] = field(default_factory=dict)
+    _loads: dict[str, router.Load] = field(default_factory=dict)
+    _turns: dict[str, Turns] = field(default_factory=dict)
+    _given: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict)
+
+    def held(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[router.Held]]:
+        return {one: [_held(row) for row in self._held[one].values()] for one in ids if self._held.get(one)}
+
+    def waits(self, connection: Connection, ids: Sequence[int]) -> dict[int, router.Wait]:
+        return {
+            one: router.Wait(*(row[name] for name in _WAIT)) for one in ids if (row := self._waits.get(one)) is not None
+        }
+
+    def lock_loads(self, connection: Connection, agents: Iterable[str]) -> dict[str, router.Load]:
+        return {one: self._loads.get(one) or router.Load(0, 0, 0.0) for one in sorted(set(agents))}
+
+    def turns(self, connection: Connection, groups: Iterable[str]) -> dict[str, Turns]:
+        wanted = sorted(set(groups))
+        return {one: Turns(t.clock, dict(t.of)) for one in wanted if (t := self._turns.get(one)) is not None}
+
+    def recent(self, connection: Connection, group: str, after: datetime) -> dict[str, int]:
+        # a window only ever moves forward: what it has left behind is forgotten
+        kept = self._given[group] = [one for one in self._given.get(group, []) if one[0] > after]
+        counts: dict[str, int] = {}
+        for _, agent in kept:
+            counts[agent] = counts.get(agent, 0) + 1
+        return counts
+
+    def lines(
+        self, connection: Connection, groups: Iterable[str], but: Sequence[int], limit: int
+    ) -> list[router.Standing]:
+        wanted, left_out = set(groups), set(but)
+        heads: dict[tuple[str, str], router.Standing] = {}
+        places = sorted(
+            {(one["group_name"], one["line"]) for one in self._waits.values() if one["group_name"] in wanted}
+        )
+        for place in places[:limit]:
+            first = self._in_line(*place, left_out)[:1]
+            if first:
+                heads[place] = first[0]
+        return sorted(heads.values(), key=lambda one: (one.rank, one.queued_at))
+
+    def standing(
+        self, connection: Connection, wanted: Sequence[Mapping[str, Any]], but: Sequence[int]
+    ) -> list[router.Standing]:
+        left_out = set(but)
+        return [s for one in wanted for s in self._in_line(one["group_name"], one["line"], left_out)[: one["n"]]]
+
+    def last_owners(self, connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {one: self._owners[one] for one in sorted(set(wanted)) if one in self._owners}
+
+    def _in_line(self, group: str, line: str, but: set[int]) -> list[router.Standing]:
+        found = [
+            router.Standing(*(row[name] for name in _STANDING))
+            for row in self._waits.values()
+            if row["group_name"] == group and row["line"] == line and row["ticket_id"] not in but
+        ]
+        return sorted(found, key=lambda one: (one.rank, one.queued_at, one.ticket_id))
+
+    def save(self, connection: Connection, changes: router.Changes, moved_turns: Mapping[str, Turns]) -> None:
+        c = changes
+        if not (c.ended or c.opened or c.reweighed or c.waits or c.served or c.loads):
+            return
+        for row in c.ended:
+            known = self._held.get(row["ticket_id"], {}).pop(row["assignment"], None)
+            if known is not None:
+                self._put({**known, "ended_at": row["ended_at"]})
+        for row in c.reweighed:
+            known = self._held.get(row["ticket_id"], {}).get(row["assignment"])
+            if known is not None:
+                known.update(row)
+                self._put(known)
+        for row in c.opened:
+            self._held.setdefault(row["ticket_id"], {})[row["assignment"]] = fresh = {**row, "ended_at": None}
+            self._given.setdefault(row["group_name"], []).append((row["assigned_at"], row["agent"]))
+            self._put(fresh)
+        self._save_waits(c)
+        for row in c.owners:
+            self._owners[row["requester"], row["group_name"]] = row["agent"]
+            self.mirror.put("router.last_owner", (row["requester"], row["group_name"]), row)
+        for row in c.loads.values():
+            self._loads[row["agent"]] = router.Load(row["load"], row["open_count"], row["last_assigned"])
+            self.mirror.put("router.load", (row["agent"],), row)
+        for group, turns in moved_turns.items():
+            self._turns[group] = Turns(turns.clock, dict(turns.of))
+            written = {"group_name": group, "turns": {"clock": turns.clock, "of": dict(turns.of)}}
+            self.mirror.put("router.turn", (group,), written)
+
+    def _save_waits(self, changes: router.Changes) -> None:
+        for row in changes.waits:
+            known = self._waits.get(row["ticket_id"])
+            self._waits[row["ticket_id"]] = kept = row if known is None else {**row, "queued_at": known["queued_at"]}
+            self.mirror.put("router.waiting", (row["ticket_id"],), kept)
+        for number in changes.served:
+            if self._waits.pop(number, None) is not None:
+                self.mirror.drop("router.waiting", (number,))
+
+    def _put(self, row: Mapping[str, Any]) -> None:
+        self.mirror.put("router.assignment", (row["ticket_id"], row["assignment"]), row)
+
+    def forget(self, ticket_id: int) -> None:
+        """A ticket that nothing comes for any more."""
+        self._held.pop(ticket_id, None)
+
+    def trim(self, rated: Iterable[str]) -> None:
+        """Forget who was given what in groups without a rate."""
+        for group in set(self._given) - set(rated):
+            del self._given[group]
+
+
+def _held(row: Mapping[str, Any]) -> router.Held:
+    return router.Held(
+        row["ticket_id"], row["assignment"], row["node"], row["visit"], row["group_name"], row["agent"], row["base"],
+        row["weight"], row["offer"], row["assigned_at"],
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class SlaTables:
+    """States of clocks."""
+
+    mirror: Mirror
+    _states: dict[int, SlaState] = field(default_factory=dict)
+
+    def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
+        return {one: self._states[one] for one in ids if one in self._states}
+
+    def save(self, connection: Connection, tickets: Iterable[sla.Saved]) -> None:
+        for one in tickets:
+            self._states[one.ticket_id] = one.state
+            row = {
+                "ticket_id": one.ticket_id,
+                "version": one.version,
+                "next_due_at": one.next_due_at,
+                "state": one.state,
+            }
+            self.mirror.put("sla.ticket", (one.ticket_id,), row)
+            for clock in one.ended:
+                key = (one.ticket_id, clock.metric, clock.cycle)
+                ended = {"ticket_id": one.ticket_id, "metric": clock.metric, "cycle": clock.cycle, "clock": clock}
+                self.mirror.put("sla.ended", key, ended | {"stopped_at": clock.stopped_at})
+
+    def forget(self, ticket_id: int) -> None:
+        self._states.pop(ticket_id, None)
+
+
+@dataclass(slots=True)
+class EscalationTables:
+    """What is watched, and the stalls of tickets that may still be raised a level."""
+
+    mirror: Mirror
+    _states: dict[int, Watched] = field(default_factory=dict)
+    _stalls: dict[int, dict[Key, dict[str, Any]]] = field(default_factory=dict)
+
+    def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
+        return {one: self._states[one] for one in ids if one in self._states}
+
+    def save(self, connection: Connection, changes: escalation.Changes) -> None:
+        for number in changes.gone:
+            if self._states.pop(number, None) is not None:
+                self.mirror.drop("escalation.ticket", (number,))
+        for number, kept in changes.states.items():
+            self._states[number] = kept.state
+            written = {"ticket_id": number, "state": kept.state, "mover": kept.mover, "next_at": kept.next_at}
+            self.mirror.put("escalation.ticket", (number,), written)
+        for row in changes.rows:
+            self.mirror.put("escalation.escalation", (row["ticket_id"], row["escalation"]), row)
+        for row in changes.stalls:
+            known = self._stalls.setdefault(row["ticket_id"], {})
+            key = tuple(row[name] for name in _STALL)
+            if key not in known:  # each stall is noted once
+                known[key] = {**row, "level": 0}
+                self.mirror.put("escalation.stall", key, known[key])
+        for row in changes.levels:
+            for key, stall in self._stalls.get(row["ticket_id"], {}).items():
+                if all(stall[name] == row[name] for name in ("node", "visit", "due_at")):
+                    stall["level"] = max(stall["level"], row["level"])
+                    self.mirror.put("escalation.stall", key, stall)
+
+    def forget(self, ticket_id: int) -> None:
+        self._states.pop(ticket_id, None)
+        self._stalls.pop(ticket_id, None)
+
+
+class Step(NamedTuple):
+    """A planned notification, with the members that planning asks of a waiting row."""
+
+    id: int
+    ticket_id: int
+    event_kind: str
+    event_item: int
+    event_version: int
+    event_type: str
+    rule: str
+    playbook: int
+    recipient: str
+    channel: str
+    until: str | None
+    due_at: datetime
+
+
+_ORDER = {"sent": 1, "delivered": 2, "read": 3}
+_OVER = frozenset({"sent", "failed", "suppressed", "cancelled", "unknown"})
+
+
+class NotifierTables:
+    """Waiting notifications by ticket, messages that are on their way, and how far each recipient was reached."""
+
+    def __init__(self, mirror: Mirror, world: Tickets) -> None:
+        self.mirror, self._world = mirror, world
+        self._waiting: dict[int, dict[int, dict[str, Any]]] = {}
+        self._about: dict[int, int] = {}
+        """Waiting notification -> its ticket."""
+        self._reached: dict[int, dict[tuple[str, str], str]] = {}
+        self._messages: dict[int, dict[str, Any]] = {}
+        self._on_way: dict[int, set[int]] = {}
+        """Messages of a ticket that are not over yet."""
+
+    def plan(self, connection: Connection, changes: notifier.Changes) -> set[int]:
+        wanted: set[int] = set()
+        seen: set[Key] = set()
+        for row in changes.notifications:
+            key = (row["event_kind"], row["event_item"], row["event_version"], row["recipient"], row["channel"])
+            if key in seen:
+                continue
+            seen.add(key)
+            if row["state"] == "planned":
+                self._waiting.setdefault(row["ticket_id"], {})[row["id"]] = row
+                self._about[row["id"]] = row["ticket_id"]
+            if row["message_id"] is not None:
+                wanted.add(row["message_id"])
+            self.mirror.put("notifier.notification", (row["id"],), {**row, "updated_at": row["created_at"]})
+        for turned in changes.turned:
+            known = self._take(turned["id"])
+            if known is not None:
+                if turned["message_id"] is not None:
+                    wanted.add(turned["message_id"])
+                self.mirror.put("notifier.notification", (known["id"],), {**known, **turned})
+        fresh = set()
+        for message in changes.messages:
+            if message["id"] in wanted:
+                fresh.add(message["id"])
+                self._kept({**message, "epoch": 0, "failures": 0, "reason": None, "updated_at": message["created_at"]})
+        return fresh
+
+    def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
+        found: dict[int, list[tuple[Waiting, Any]]] = {}
+        for number in ids:
+            rows = self._waiting.get(number)
+            if rows:
+                steps = [Step(*(row[name] for name in Step._fields)) for row in rows.values()]
+                steps.sort(key=lambda one: (one.due_at, one.id))
+                found[number] = [
+                    (Waiting(s.id, s.event_type, s.rule, s.recipient, s.channel, s.until, s.due_at), s) for s in steps
+                ]
+        return found
+
+    def reached(self, connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[str, str], str]]:
+        return {number: dict(self._reached[number]) for number in ids if number in self._reached}
+
+    def event(self, connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]:
+        return self._world.event(kind, item_id, version)
+
+    def rows(self, connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[notifier.Row]:
+        names = notifier.Row.__dataclass_fields__
+        found = (self._messages.get(one) for one in sorted(ids))
+        return [notifier.Row(**{name: row[name] for name in names}) for row in found if row is not None]
+
+    def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
+        for one in marked:
+            row = self._messages[one["id"]]
+            row.update(state="sending", epoch=one["epoch"], provider=one["provider"], updated_at=one["at"])
+
+    def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
+        for one in recorded:
+            row = self._messages[one["id"]]
+            attempts = row["attempts"] if one["attempt"] is None else [*row["attempts"], one["attempt"]]
+            self._kept(
+                row
+                | {name: one[name] for name in ("version", "state", "reason", "failures", "provider")}
+                | {
+                    "provider_id": one["provider_id"] or row["provider_id"],
+                    "attempts": attempts,
+                    "updated_at": one["at"],
+                }
+            )
+
+    def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:
+        return {one: ticket for one in ids if (ticket := self._world.ticket(one)) is not None}
+
+    def keep_links(self, connection: Connection, linked: Sequence[dict[str, Any]]) -> None:
+        for row in linked:
+            self.mirror.put("access.action_link", (row["message_id"],), row)
+
+    def is_busy(self, ticket_id: int) -> bool:
+        """Whether a message about the ticket is still to be sent."""
+        return bool(self._on_way.get(ticket_id)) or bool(self._waiting.get(ticket_id))
+
+    def forget(self, ticket_id: int) -> None:
+        """A ticket that nothing comes for any more."""
+        self._on_way.pop(ticket_id, None)
+        self._reached.pop(ticket_id, None)
+        for number in self._waiting.pop(ticket_id, ()):
+            del self._about[number]
+
+    def _take(self, number: int) -> dict[str, Any] | None:
+        ticket_id = self._about.pop(number, None)
+        if ticket_id is None:
+            return None
+        rows = self._waiting[ticket_id]
+        row = rows.pop(number)
+        if not rows:
+            del self._waiting[ticket_id]
+        return row
+
+    def _kept(self, row: dict[str, Any]) -> None:
+        """A message's row; one that is over is known by how far it reached, and no more."""
+        states = self._reached.setdefault(row["ticket_id"], {})
+        key = (row["rule"], row["recipient"])
+        if _ORDER.get(row["state"], 0) >= _ORDER.get(states.get(key, ""), 0):
+            states[key] = row["state"]
+        on_way = self._on_way.setdefault(row["ticket_id"], set())
+        if row["state"] in _OVER:
+            self._messages.pop(row["id"], None)
+            on_way.discard(row["id"])
+        else:
+            self._messages[row["id"]] = row
+            on_way.add(row["id"])
+        self.mirror.put("notifier.message", (row["id"],), row)
+
+
+class Tickets(Protocol):
+    """Where tickets and their events are."""
+
+    def ticket(self, ticket_id: int) -> Ticket | None:
+        """The ticket as it is now."""
+
+    def event(self, kind: str, item_id: int, version: int) -> dict[str, Any]:
+        """The data of one of its events, as JSON has it."""
