@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from services.router import drain, presence, store
@@ -213,7 +213,7 @@ def _groups(directory: Directory, agent: str) -> tuple[str, ...]:
 
 def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set[str]:
     """Everybody whose load this batch may change."""
-    agents = {member.id for name in desks for member in directory.members(name)}
+    agents = members(directory, desks)
     for case in cases:
         agents.update(one for one in (case.ticket.assignee, case.ticket.offered_to) if one is not None)
         agents.update(one.assignee for one in case.ticket.nodes if one.assignee is not None)
@@ -224,6 +224,11 @@ def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set
             desk = case.rules.desks.get(case.ticket.group or "")
             agents.update(one for one in (named_of(case), desk and desk.interface) if one)
     return agents | {step for one in agents for step in delegates(directory, one)}
+
+
+def members(directory: Directory, groups: Iterable[str]) -> set[str]:
+    """Everybody who belongs to the groups, also who is not active: explanations name them."""
+    return {one for name in groups if name in directory.groups for one in directory.groups[name].members}
 
 
 def delegates(directory: Directory, agent: str) -> set[str]:

@@ -9,7 +9,7 @@ from services.router.book import recent_counts
 from services.router.compiled import Compiled, compiled, pool_of
 from services.router.domain.assign import Assigner
 from services.router.domain.outcomes import Assigned
-from services.router.handlers import delegates, serve
+from services.router.handlers import delegates, members, serve
 from services.router.store import Load
 from shared.contracts.envelope import Actor
 from shared.directory.people import Directory
@@ -73,7 +73,7 @@ def look_again(deps: Deps) -> int:
         )
         rules = compiled(deps.playbooks.get(connection, unit.playbook))
         desks = {step for name in groups for step in rules.reach(name)}
-        people = {member.id for name in desks for member in directory.members(name)}
+        people = members(directory, desks)
         people |= {step for one in people for step in delegates(directory, one)}
         found = takers(unit, rules, directory, store.loads(connection, people), groups)
         unit.rouse("router", found)

@@ -49,13 +49,25 @@ class RoutingDesk:
         self.engine = Engine(self.deps, self.database, ask=ask)
         self.engine.start_at(START)
         self.now = START
+        self.live = False
         self.publish(sections)
+
+    def settle(self) -> None:
+        """Let everything happen that is due; when worker processes are `live` that is their business."""
+        if not self.live:
+            self.engine.move_to(self.now)
+
+    def go_live(self) -> None:
+        """Business time is real time from now on, and worker processes do the work."""
+        self.live = True
+        with self.database.begin() as connection:
+            connection.exec_driver_sql("delete from ledger.clock")
 
     def publish(self, sections: dict[str, Any]) -> None:
         checked = publish.check(read_document(sections), publish.years_around(START))
         with self.database.connect() as connection:
             publish.publish(self.deps, connection, checked.playbook, by="test")
-        self.engine.move_to(self.now)
+        self.settle()
 
     def post(self, *tickets: dict[str, Any]) -> list[Answer]:
         """Take tickets in together, and let nothing happen yet."""
@@ -71,13 +83,13 @@ class RoutingDesk:
     def open(self, **members: Any) -> int:
         answer = self.post(members)[0]
         assert answer.ticket is not None, answer
-        self.engine.move_to(self.now)
+        self.settle()
         return answer.ticket.id
 
     def act(self, ticket_id: int, command: Any, person: str, kind: str = "person") -> Outcome:
         with self.database.connect() as connection:
             outcome = act(self.deps, connection, ticket_id, command, Actor(kind=kind, id=person), "test")
-        self.engine.move_to(self.now)
+        self.settle()
         return outcome
 
     def person(
@@ -93,7 +105,7 @@ class RoutingDesk:
         with self.database.connect() as connection:
             patch = AgentPatch(presence=presence, skills=skills, leave=away)
             change_agent(self.deps, connection, who, patch, Actor(kind="person", id=who), "test")
-        self.engine.move_to(self.now)
+        self.settle()
 
     def wait(self, **length: float) -> None:
         self.now += timedelta(**length)

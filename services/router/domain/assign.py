@@ -115,15 +115,18 @@ class Assigner:
             return outcome
         refused = outcome.all_declined
         waited = (self._now - request.queued_at).total_seconds()
+        tried: tuple[Waiting, ...] = (outcome,)
         for step in self._relaxed(desk, request, waited, refused):
             further = self._relax(desk, step, request, notes)
             if isinstance(further, Assigned):
-                return further
+                return msgspec.structs.replace(further, tried=tried)
             if further is not None:
                 refused = refused and further.all_declined
-                outcome = further if ORDER[further.cause] > ORDER[outcome.cause] else outcome
+                tried = (*tried, further)
+        outcome = max(tried, key=lambda one: ORDER[one.cause])  # the first of those that came furthest
         retry_at = _earliest(outcome.retry_at, self._next_relaxation(desk, request, waited))
-        return msgspec.structs.replace(outcome, group=desk.name, retry_at=retry_at, all_declined=refused)
+        others = tuple(one for one in tried if one is not outcome)
+        return msgspec.structs.replace(outcome, group=desk.name, retry_at=retry_at, all_declined=refused, tried=others)
 
     def _relaxed(self, desk: Desk, request: Request, waited: float, refused: bool) -> list[Step]:
         """The steps beyond the whole demand that are due; after everybody declined, the overflow group is due at once."""

@@ -58,6 +58,8 @@ class Assigned(msgspec.Struct, frozen=True):
     stands_in_for: str | None = None
     notes: tuple[str, ...] = ()
     at: float = 0.0
+    tried: tuple[Waiting, ...] = ()
+    """Steps before this one, in which nobody could take it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
@@ -67,6 +69,8 @@ class Assigned(msgspec.Struct, frozen=True):
             found["runner_up"] = self.runner_up
         if self.stands_in_for is not None:
             found["stands_in_for"] = self.stands_in_for
+        if self.tried:
+            found["relaxed_from"] = [one.step_dict() for one in self.tried]
         if self.notes:
             found["notes"] = list(self.notes)
         return found
@@ -90,11 +94,20 @@ class Waiting(msgspec.Struct, frozen=True):
     tight: tuple[str, ...] = ()
     all_declined: bool = False
     notes: tuple[str, ...] = ()
+    tried: tuple[Waiting, ...] = ()
+    """The other steps that were tried, where the demand gives way with waiting time."""
+
+    def step_dict(self) -> dict[str, Any]:
+        """One step: in which group, what was upheld, whom each filter dropped."""
+        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
+        return {name: found[name] for name in ("group", "dropped")} | {"step": self.view.step, "cause": self.cause}
 
     def as_dict(self) -> dict[str, Any]:
         """The reason, as stored and explained."""
         found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
         found |= {"cause": self.cause, "retry_at": None if self.retry_at is None else self.retry_at.isoformat()}
+        if self.tried:
+            found |= {"step": self.view.step, "also_tried": [one.step_dict() for one in self.tried]}
         if self.notes:
             found["notes"] = list(self.notes)
         return found

@@ -152,8 +152,7 @@ def test_what_people_do_meanwhile_stands(database_url: str, mes: HttpSink, monke
 def live(database_url: str, mes: HttpSink) -> Iterator[RoutingDesk]:
     """A router at work in real time."""
     desk = RoutingDesk(database_url, sections(mes, timeout="1s", cache="0s"))
-    with desk.database.begin() as connection:
-        connection.exec_driver_sql("delete from ledger.clock")
+    desk.go_live()
     deps = platform.deps(replace(desk.deps.settings, redis_url=None), desk.database)
     process = WorkerProcess(deps, [platform.parts("router", deps)])
     process.start()
