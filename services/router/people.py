@@ -36,7 +36,7 @@ class MindPeople:
         directory = self._deps.directory.get(unit.connection)
         numbers = {work.id for work in batch}
         changed = [person for person in directory.people.values() if person.number in numbers]
-        groups = {group for person in changed for group in person.groups}
+        groups = {group for person in changed for group in person.desks}
         if groups:
             people = {person.id for person in changed}
             rules = compiled(self._deps.playbooks.get(unit.connection, unit.playbook))
