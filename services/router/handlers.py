@@ -228,7 +228,12 @@ def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set
 
 def members(directory: Directory, groups: Iterable[str]) -> set[str]:
     """Everybody who belongs to the groups, also who is not active: explanations name them."""
-    return {one for name in groups if name in directory.groups for one in directory.groups[name].members}
+    found: set[str] = set()
+    for name in groups:
+        known = directory.groups.get(name)
+        found.update(one.id for one in directory.members(name))
+        found.update(known.members if known is not None else ())
+    return found
 
 
 def delegates(directory: Directory, agent: str) -> set[str]:
