@@ -26,7 +26,7 @@ from shared.contracts.envelope import Actor
 from shared.contracts.strict import Fault, Unacceptable, decode
 from shared.contracts.views import VIEWS
 from shared.ledger.claim import events_after
-from shared.ledger.kinds import KINDS, SERVICES, WAKES
+from shared.ledger.kinds import SERVICES, WAKES
 from shared.ticket.state import Ticket, evolve
 from tests.contracts.samples import GOLDEN, contract, full
 from tests.support.ledger import engine_of, open_some
