@@ -9,7 +9,7 @@ from datetime import timedelta
 from services.escalation import metrics, store
 from services.escalation.domain.chain.view import DirectoryView
 from services.escalation.domain.oncall.schedule import Schedule
-from services.escalation.watched import Outcome, Watched, Watching, WatchRule
+from services.escalation.watched import Card, Outcome, Watched, Watching, WatchRule
 from services.escalation.watching import decide
 from shared.contracts import events as e
 from shared.directory.people import Directory
@@ -95,6 +95,13 @@ class WatchTickets:
 
 
 def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: Outcome) -> None:
+    before = known.cards if known is not None else ()
+    after = outcome.state.cards if outcome.state is not None else ()
+    if before != after:
+        changes.uncarded += [
+            {"ticket_id": ticket, "node": one.node, "visit": one.visit} for one in _gone(before, after)
+        ]
+        changes.cards += [(ticket, one) for one in after if one not in before]
     if outcome.state is None:
         if known is not None:
             changes.gone.append(ticket)
@@ -103,6 +110,11 @@ def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: O
     changes.rows += outcome.rows
     changes.stalls += outcome.stalls
     changes.levels += outcome.levels
+
+
+def _gone(before: tuple[Card, ...], after: tuple[Card, ...]) -> list[Card]:
+    stay = {(one.node, one.visit) for one in after}
+    return [one for one in before if (one.node, one.visit) not in stay]
 
 
 _OUTCOMES: dict[type[e.Data], str] = {

@@ -25,6 +25,7 @@ class Place:
     due_at: datetime | None = None
     entered_at: datetime | None = None
     chain: str | None = None
+    stage: str | None = None
 
 
 def places(ticket: Ticket) -> Iterator[Place]:
@@ -41,6 +42,7 @@ def places(ticket: Ticket) -> Iterator[Place]:
         main.due_at if main is not None else None,
         main.entered_at if main is not None else None,
         main.chain if main is not None else None,
+        main.stage if main is not None else None,
     )
     yield from map(_side, ticket.sides)
 
@@ -48,7 +50,7 @@ def places(ticket: Ticket) -> Iterator[Place]:
 def _side(node: Node) -> Place:
     return Place(
         node.name, node.visit, node.group, node.assignee, node.accepted, node.assignment, node.assigned_at, node.due_at,
-        node.entered_at, node.chain,
+        node.entered_at, node.chain, node.stage,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from sqlalchemy import Connection
 
-from services.escalation.watched import Watched
+from services.escalation.watched import Card, Watched
 from shared.playbook.types import decode, encode
 
 _encoder = msgspec.json.Encoder()
@@ -37,6 +37,21 @@ insert into escalation.ticket as t (ticket_id, state, mover, next_at)
 select ticket_id, state, mover, next_at
 from json_to_recordset(%(states)s) as x (ticket_id bigint, state jsonb, mover text, next_at timestamptz)
 on conflict (ticket_id) do update set state = excluded.state, mover = excluded.mover, next_at = excluded.next_at
+"""
+_BOARD = """
+with gone as (
+    delete from escalation.board b using json_to_recordset(%(gone)s) as x (ticket_id bigint, node text, visit integer)
+    where b.ticket_id = x.ticket_id and b.node = x.node and b.visit = x.visit
+)
+insert into escalation.board as b (ticket_id, node, visit, stage, group_name, owner, entered_at, due_at, stalled, unaccepted,
+    escalation, paused)
+select ticket_id, node, visit, stage, group_name, owner, entered_at, coalesce(due_at, '9999-12-31T00:00:00Z'), stalled, unaccepted,
+    escalation, paused
+from json_to_recordset(%(cards)s) as x (ticket_id bigint, node text, visit integer, stage text, group_name text, owner text,
+    entered_at timestamptz, due_at timestamptz, stalled boolean, unaccepted boolean, escalation integer, paused boolean)
+on conflict (ticket_id, node, visit) do update set stage = excluded.stage, group_name = excluded.group_name,
+    owner = excluded.owner, entered_at = excluded.entered_at, due_at = excluded.due_at, stalled = excluded.stalled,
+    unaccepted = excluded.unaccepted, escalation = excluded.escalation, paused = excluded.paused
 """
 _LEVELS = """
 update escalation.stall s set level = greatest(s.level, x.level)
@@ -77,6 +92,8 @@ class Changes:
     rows: list[dict[str, Any]] = field(default_factory=list)
     stalls: list[dict[str, Any]] = field(default_factory=list)
     levels: list[dict[str, Any]] = field(default_factory=list)
+    cards: list[tuple[int, Card]] = field(default_factory=list)
+    uncarded: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Tables(Protocol):
@@ -94,6 +111,10 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
 
 def save(connection: Connection, changes: Changes) -> None:
     """Keep a batch in one statement."""
+    if changes.cards or changes.uncarded:
+        cards = [{"ticket_id": ticket} | dict(zip(_CARD, _plain(card), strict=True)) for ticket, card in changes.cards]
+        values = {"gone": _encoder.encode(changes.uncarded).decode(), "cards": _encoder.encode(cards).decode()}
+        connection.exec_driver_sql(_BOARD, values)
     if not (changes.states or changes.gone or changes.rows or changes.stalls or changes.levels):
         return
     states = [
@@ -111,6 +132,13 @@ def save(connection: Connection, changes: Changes) -> None:
     )
     if changes.levels:
         connection.exec_driver_sql(_LEVELS, {"levels": _encoder.encode(changes.levels).decode()})
+
+
+_CARD = tuple("group_name" if name == "group" else name for name in Card.__struct_fields__)
+
+
+def _plain(card: Card) -> tuple[Any, ...]:
+    return tuple(getattr(card, name) for name in card.__struct_fields__)
 
 
 def orphans(connection: Connection, grace_seconds: float, limit: int) -> list[int]:

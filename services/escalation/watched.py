@@ -45,6 +45,22 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     visit: int = 1
 
 
+class Card(msgspec.Struct, frozen=True, array_like=True):
+    """One open node visit as the board shows it. `due_at` None: no instant."""
+
+    node: str
+    visit: int
+    stage: str
+    group: str | None
+    owner: str | None
+    entered_at: datetime
+    due_at: datetime | None
+    stalled: bool
+    unaccepted: bool
+    escalation: int | None
+    paused: bool
+
+
 class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What escalation keeps of one ticket."""
 
@@ -52,6 +68,8 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chains: tuple[ChainState, ...] = ()
     shares: tuple[Share, ...] = ()
     numbered: int = 0
+    cards: tuple[Card, ...] = ()
+    """As they are on the board, so that only what changed is written."""
 
 
 @dataclass(frozen=True, slots=True)

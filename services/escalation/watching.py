@@ -10,7 +10,7 @@ Every open ticket has somebody who is to move it and an instant at which it is l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,7 +33,7 @@ from services.escalation.domain.chain.state import (
 from services.escalation.domain.chain.view import View
 from services.escalation.effects import Effects
 from services.escalation.places import Place, facts_at, mover, place_of, places
-from services.escalation.watched import Expected, Outcome, Share, Watched, Watching, WatchRule
+from services.escalation.watched import Card, Expected, Outcome, Share, Watched, Watching, WatchRule
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
 from shared.playbook.escalation import Chain
@@ -407,8 +407,30 @@ class _Run:
             chains=tuple(chain for chain in self.chains.values() if chain.status is not Status.ENDED),
             shares=tuple(self.shares[-SHARES:]),
             numbered=self.numbered,
+            cards=tuple(self._cards()),
         )
         return out
+
+    def _cards(self) -> Iterator[Card]:
+        """The ticket on the board: a card for each open node visit; without a flow, its status is its stage."""
+        ticket = self.ticket
+        for place in places(ticket):
+            stalled = any(
+                one.noted and (one.node, one.visit) == (place.node, place.visit) for one in self.expected.values()
+            )
+            yield Card(
+                place.node,
+                place.visit,
+                ticket.status if place.entered_at is None else place.stage or place.node,
+                place.group,
+                place.assignee,
+                place.entered_at or place.assigned_at or ticket.opened_at,
+                place.due_at,
+                stalled,
+                place.assignee is not None and not place.accepted,
+                ticket.escalation,
+                ticket.status == "pending",
+            )
 
 
 def _has_before(chain: Chain) -> bool:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway import queries
-from services.gateway.api import documents, events, oneclick, operations, subscriptions, tickets
+from services.gateway.api import board, documents, events, oneclick, operations, subscriptions, tickets
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -48,6 +48,8 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/tickets/{id}/timeline", tickets.timeline),
     Endpoint("GET", "/v1/tickets/{id}/explain", tickets.explain),
     Endpoint("POST", "/v1/tickets/{id}/actions", tickets.action, body=AnyCommand),
+    Endpoint("GET", "/v1/board", board.board, query=(*board.BOARD_FILTERS, *PAGE)),
+    Endpoint("GET", "/v1/gantt", board.gantt, query=(*board.GANTT_FILTERS, *PAGE)),
     Endpoint("GET", "/v1/agents", operations.agents),
     Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),
     Endpoint("GET", "/v1/deliveries", operations.deliveries, query=("ticket", "recipient", "state", *PAGE)),

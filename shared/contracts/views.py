@@ -122,6 +122,27 @@ class MoverRow(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None
 
 
+class BoardRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`escalation.v_board`: an open node visit of an open ticket; without a flow, `stage` is the ticket's status.
+
+    `order_at` is `due_at`, or the end of the year 9999 without one.
+    """
+
+    ticket_id: int
+    node: str
+    visit: int
+    stage: str
+    group_name: str | None
+    owner: str | None
+    entered_at: datetime
+    due_at: datetime | None
+    order_at: datetime
+    stalled: bool
+    unaccepted: bool
+    escalation: int | None
+    paused: bool
+
+
 class StallRow(msgspec.Struct, frozen=True, kw_only=True):
     """`escalation.v_stall`: something expected that did not happen in time. `shares`: seconds of the visit by owner.
 
@@ -198,6 +219,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "router.v_model": ModelRow,
     "escalation.v_escalation": EscalationRow,
     "escalation.v_mover": MoverRow,
+    "escalation.v_board": BoardRow,
     "escalation.v_stall": StallRow,
     "notifier.v_delivery": DeliveryRow,
     "notifier.v_webhook": WebhookRow,

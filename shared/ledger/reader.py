@@ -113,3 +113,17 @@ class Tail:
     def position(self) -> int:
         """The settled position at the last look."""
         return self._settled.position
+
+
+def of_types(connection: Connection, kind: str, ids: Sequence[int], types: Sequence[str]) -> dict[int, list[Recorded]]:
+    """Events of some types of several items, each item's in order."""
+    rows = connection.exec_driver_sql(
+        """select position, kind, id, version, type, happened_at, recorded_at, actor::text as actor, given, playbook,
+        correlation, reason::text as reason, data::text as data
+        from ledger.event where kind = %s and id = any(%s) and type = any(%s) order by id, version""",
+        (kind, list(ids), list(types)),
+    )
+    found: dict[int, list[Recorded]] = {}
+    for row in rows:
+        found.setdefault(row.id, []).append(recorded(kind, row))
+    return found

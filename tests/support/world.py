@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from services.control.replay.engine import Engine
 from services.gateway import queries
 from services.gateway.actions import Outcome, act
 from services.gateway.intake import Answer, Intake, Submission
+from shared.access import keys
 from shared.access.principals import SYSTEM
 from shared.contracts.envelope import Actor, New
 from shared.contracts.events import AgentChanged
@@ -25,6 +26,7 @@ from shared.ledger.unit import Unit
 from shared.runtime.settings import Settings
 from shared.ticket import state
 from shared.ticket.state import Ticket
+from tests.support.desk import Door, door_of
 
 START = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
 """A Tuesday, ten in the morning in Shanghai."""
@@ -35,6 +37,10 @@ class World:
 
     def __init__(self, database_url: str, playbook: str, start: datetime = START) -> None:
         settings = replace(Settings.from_environment({}), database_url=database_url, redis_url=None)
+        self.settings = settings
+        self.closing = ExitStack()
+        self._door: Door | None = None
+        self._keys: dict[tuple[str, ...], str] = {}
         self.database = platform.engine(settings, "test")
         self.deps = platform.deps(settings, self.database, fresh=True)
         self.engine = Engine(self.deps, self.database)
@@ -76,6 +82,36 @@ class World:
         """Let time pass; whatever falls due happens at its instant."""
         self.now += timedelta(**length)
         self.engine.run_until(self.now)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        status: int = 200,
+        person: str = "",
+        roles: tuple[str, ...] = ("admin",),
+    ) -> Any:
+        """One request at a real gateway, with a key of those roles (of that person); the decoded answer."""
+        if self._door is None:
+            self._door = self.closing.enter_context(door_of(self.settings))[0]
+        wanted = (person, *roles)
+        if wanted not in self._keys:
+            with self.database.begin() as connection:
+                self._keys[wanted] = keys.create(
+                    connection, name=person or "test", roles=frozenset(roles), person=person or None,
+                    act_for=frozenset({"person", "customer"}),
+                )  # fmt: skip
+        answer = self._door.call(
+            method, path, body, authorization=f"Bearer {self._keys[wanted]}", content_type="application/json"
+        )
+        assert answer.status == status, (answer.status, answer.body)
+        return answer.json if answer.headers.get("content-type", "").endswith("json") else answer.body.decode()
+
+    def get(self, path: str, status: int = 200) -> Any:
+        """GET as an administrator."""
+        return self.call("GET", path, status=status)
 
     def ticket(self, ticket_id: int) -> Ticket:
         with self.database.connect() as connection:
@@ -144,6 +180,7 @@ def world(database_url: str, playbook: str | Path, start: datetime = START) -> I
         yield made
         made.check()
     finally:
+        made.closing.close()
         made.database.dispose()
 
 
