@@ -2,7 +2,7 @@
 
     cli          arguments, and nothing else
     platform     servers (given by URL, or embedded), engine, bells, caches: what every command starts from
-    supervise    `up`: one process for each service, restarted when one dies, drained on Ctrl-C
+    supervise    `up`: the door in one process, the workers in another, restarted when one dies, drained on Ctrl-C
     publish      `check` and `apply`: read a playbook, prove it, publish it as a version, bring the directory up to it
     push         files of tickets into a running system
     evaluate/    `eval`: pure evaluation, NDJSON in, NDJSON out

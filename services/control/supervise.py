@@ -1,4 +1,8 @@
-"""`up`: one process for each service, restarted when one dies, all of one process group, drained on Ctrl-C."""
+"""`up`: the services in two processes, restarted when one dies, all of one process group, drained on Ctrl-C.
+
+The door has a process of its own, so that people are answered whatever the backlog; the others share one, because services that
+share a process decide a ticket together, in one transaction (shared/ledger/crew.py). More hands are more `run` processes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ DRAIN_SECONDS = 15.0
 
 @dataclass(slots=True)
 class _Child:
-    service: str
+    services: tuple[str, ...]
     process: subprocess.Popen[bytes]
     started_at: float
     falls: int = 0
@@ -33,19 +37,18 @@ class _Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Starts a process for each service and keeps it running until `stop` is set."""
+    """Starts a process for each group of services and keeps it running until `stop` is set."""
 
     settings: Settings
-    services: tuple[str, ...] = platform.RUN_ORDER
-    _children: dict[str, _Child] = field(default_factory=dict)
+    layout: tuple[tuple[str, ...], ...] = (("gateway",), platform.WORKERS)
+    _children: list[_Child] = field(default_factory=list)
 
     def run(self, stop: threading.Event) -> None:
         """Start all, restart what dies, drain at the end."""
-        for service in self.services:
-            self._children[service] = _Child(service, self._spawn(service), monotonic())
+        self._children = [_Child(services, self._spawn(services), monotonic()) for services in self.layout]
         try:
             while not stop.wait(0.1):
-                for child in self._children.values():
+                for child in self._children:
                     if child.process.poll() is not None:
                         self._restart(child, stop)
         finally:
@@ -54,9 +57,9 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         """Process ids by service."""
-        return {service: child.process.pid for service, child in self._children.items()}
+        return {service: child.process.pid for child in self._children for service in child.services}
 
-    def _spawn(self, service: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, services: tuple[str, ...]) -> subprocess.Popen[bytes]:
         environment = dict(
             os.environ,
             SIGNALBOX_DATABASE_URL=str(self.settings.database_url),
@@ -65,26 +68,26 @@ class Supervisor:
             SIGNALBOX_METRICS=str(self.settings.metrics),
             SIGNALBOX_HOME=str(self.settings.home),
         )
-        command = [sys.executable, "-m", "services.control.cli", "run", service]
+        command = [sys.executable, "-m", "services.control.cli", "run", *services]
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
     def _restart(self, child: _Child, stop: threading.Event) -> None:
         steady = monotonic() - child.started_at > STEADY_SECONDS
         child.falls = 0 if steady else child.falls + 1
         pause = RESTART_SECONDS[min(child.falls, len(RESTART_SECONDS) - 1)]
-        log.warning("service_died", died=child.service, exit_code=child.process.returncode, restart_in=pause)
+        log.warning("service_died", died=child.services, exit_code=child.process.returncode, restart_in=pause)
         if not stop.wait(pause):
-            child.process, child.started_at = self._spawn(child.service), monotonic()
+            child.process, child.started_at = self._spawn(child.services), monotonic()
 
     def _drain(self) -> None:
-        for child in self._children.values():
+        for child in self._children:
             if child.process.poll() is None:
                 child.process.send_signal(signal.SIGTERM)
         deadline = monotonic() + DRAIN_SECONDS
-        for child in self._children.values():
+        for child in self._children:
             try:
                 child.process.wait(max(0.1, deadline - monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("service_killed", killed=child.service)
+                log.warning("service_killed", killed=child.services)
                 child.process.kill()
                 child.process.wait()

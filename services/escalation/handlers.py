@@ -106,7 +106,7 @@ def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: O
         if known is not None:
             changes.gone.append(ticket)
     else:
-        changes.states[ticket] = store.Row(outcome.state, outcome.mover, outcome.due_at)
+        changes.states[ticket] = store.Row(outcome.state, outcome.mover, outcome.due_at, fresh=known is None)
     changes.rows += outcome.rows
     changes.stalls += outcome.stalls
     changes.levels += outcome.levels

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from services.escalation.watched import Card, Watched
 from shared.playbook.types import decode, encode
+from shared.runtime import arrays, copying
 
 _encoder = msgspec.json.Encoder()
 _LOAD = "select ticket_id, state::text as state from escalation.ticket where ticket_id = any(%(ids)s)"
@@ -33,10 +34,12 @@ with gone as (
         stalled_at timestamptz, owner text, group_name text, dwell_seconds double precision, shares jsonb)
     on conflict do nothing
 )
-insert into escalation.ticket as t (ticket_id, state, mover, next_at)
-select ticket_id, state, mover, next_at
-from json_to_recordset(%(states)s) as x (ticket_id bigint, state jsonb, mover text, next_at timestamptz)
-on conflict (ticket_id) do update set state = excluded.state, mover = excluded.mover, next_at = excluded.next_at
+select 1
+"""
+_FRESH = "escalation.ticket (ticket_id, state, mover, next_at)"
+_UPDATE = """
+update escalation.ticket t set state = x.state::jsonb, mover = x.mover, next_at = x.next_at
+from unnest(%(ids)s, %(states)s, %(movers)s, %(nexts)s) as x (ticket_id, state, mover, next_at) where t.ticket_id = x.ticket_id
 """
 _BOARD = """
 with gone as (
@@ -76,11 +79,12 @@ limit %(limit)s
 
 
 class Row(NamedTuple):
-    """What is kept of a ticket: the watch, who is to move it, and the instant at which it is looked at."""
+    """What is kept of a ticket: the watch, who is to move it, the instant at which it is looked at; `fresh`: nothing was before."""
 
     state: Watched
     mover: str
     next_at: datetime | None
+    fresh: bool = False
 
 
 @dataclass(slots=True)
@@ -110,30 +114,61 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
 
 
 def save(connection: Connection, changes: Changes) -> None:
-    """Keep a batch in one statement."""
-    if changes.cards or changes.uncarded:
-        cards = [{"ticket_id": ticket} | dict(zip(_CARD, _plain(card), strict=True)) for ticket, card in changes.cards]
-        values = {"gone": _encoder.encode(changes.uncarded).decode(), "cards": _encoder.encode(cards).decode()}
-        connection.exec_driver_sql(_BOARD, values)
-    if not (changes.states or changes.gone or changes.rows or changes.stalls or changes.levels):
-        return
-    states = [
-        {"ticket_id": number, "state": msgspec.Raw(encode(row.state)), "mover": row.mover, "next_at": row.next_at}
-        for number, row in changes.states.items()
+    """Keep a batch; the caller holds the tickets' locks."""
+    _save_cards(connection, changes)
+    states = {number: (msgspec.Raw(encode(row.state)), row) for number, row in changes.states.items()}
+    fresh = [
+        copying.line(copying.number(number), copying.json(state), copying.text(row.mover), copying.instant(row.next_at))
+        for number, (state, row) in states.items()
+        if row.fresh
     ]
-    connection.exec_driver_sql(
-        _SAVE,
-        {
-            "states": _encoder.encode(states).decode(),
-            "gone": changes.gone,
-            "rows": _encoder.encode(changes.rows).decode(),
-            "stalls": _encoder.encode(changes.stalls).decode(),
-        },
-    )
+    copying.copy(connection, _FRESH, fresh)
+    known = [(number, state, row) for number, (state, row) in states.items() if not row.fresh]
+    if known:
+        connection.exec_driver_sql(
+            _UPDATE,
+            {
+                "ids": arrays.Longs([number for number, _, _ in known]),
+                "states": arrays.Jsons([state for _, state, _ in known]),
+                "movers": arrays.Texts([row.mover for _, _, row in known]),
+                "nexts": arrays.Instants([row.next_at for _, _, row in known]),
+            },
+        )
+    if changes.gone or changes.rows or changes.stalls:
+        connection.exec_driver_sql(
+            _SAVE,
+            {
+                "gone": changes.gone,
+                "rows": _encoder.encode(changes.rows).decode(),
+                "stalls": _encoder.encode(changes.stalls).decode(),
+            },
+        )
     if changes.levels:
         connection.exec_driver_sql(_LEVELS, {"levels": _encoder.encode(changes.levels).decode()})
 
 
+def _save_cards(connection: Connection, changes: Changes) -> None:
+    """A ticket that nothing was kept of before has no card either."""
+    rows = [{"ticket_id": ticket} | dict(zip(_CARD, _plain(card), strict=True)) for ticket, card in changes.cards]
+    begun = {number for number, row in changes.states.items() if row.fresh}
+    fresh = [row for row in rows if row["ticket_id"] in begun]
+    copying.rows(connection, "escalation.board", _CARDS, fresh, {})
+    cards = [row for row in rows if row["ticket_id"] not in begun]
+    if cards or changes.uncarded:
+        values = {"gone": _encoder.encode(changes.uncarded).decode(), "cards": _encoder.encode(cards).decode()}
+        connection.exec_driver_sql(_BOARD, values)
+
+
+def _due(value: datetime | None) -> bytes:
+    """A card without an instant comes last."""
+    return b"9999-12-31T00:00:00Z" if value is None else copying.instant(value)
+
+
+_CARDS: copying.Columns = {
+    "ticket_id": copying.number, "node": copying.text, "visit": copying.number, "stage": copying.text,
+    "group_name": copying.text, "owner": copying.text, "entered_at": copying.instant, "due_at": _due,
+    "stalled": copying.boolean, "unaccepted": copying.boolean, "escalation": copying.number, "paused": copying.boolean,
+}  # fmt: skip
 _CARD = tuple("group_name" if name == "group" else name for name in Card.__struct_fields__)
 
 

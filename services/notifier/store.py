@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from services.notifier.planning import Waiting
 from shared.access import links
 from shared.ledger.unit import decode_ticket
+from shared.runtime import arrays, copying
 from shared.ticket.state import Ticket
 
 _encoder = msgspec.json.Encoder()
@@ -59,32 +60,30 @@ class Row:
     created_at: datetime
 
 
-_PLAN = """
-with fresh as (
-    insert into notifier.notification (id, ticket_id, event_kind, event_item, event_version, event_type, rule, playbook, recipient,
-        channel, state, reason, until, due_at, message_id, created_at, updated_at)
-    select id, ticket_id, event_kind, event_item, event_version, event_type, rule, playbook, recipient, channel, state, reason,
-        until, due_at, message_id, created_at, created_at
-    from json_to_recordset(%(notifications)s) as x (id bigint, ticket_id bigint, event_kind text, event_item bigint,
-        event_version integer, event_type text, rule text, playbook integer, recipient text, channel text, state text,
-        reason text, until text, due_at timestamptz, message_id bigint, created_at timestamptz)
-    on conflict (event_kind, event_item, event_version, recipient, channel) do nothing
-    returning message_id
-), turned as (
-    update notifier.notification n set state = x.state, reason = x.reason, message_id = x.message_id, updated_at = x.updated_at
-    from json_to_recordset(%(turned)s) as x (id bigint, state text, reason text, message_id bigint, updated_at timestamptz)
-    where n.id = x.id and n.state = 'planned'
-    returning n.message_id
-)
-insert into notifier.message (id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address,
-    locale, urgency, on_unknown, state, valid_until, attempts, provider_id, created_at, updated_at)
-select id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address, locale, urgency,
-    on_unknown, state, valid_until, attempts, provider_id, created_at, created_at
-from json_to_recordset(%(messages)s) as x (id bigint, version integer, ticket_id bigint, rule text, playbook integer,
-    event_type text, event jsonb, recipient text, channel text, provider text, address text, locale text, urgency text,
-    on_unknown text, state text, valid_until timestamptz, attempts jsonb, provider_id text, created_at timestamptz)
-where id in (select message_id from fresh union all select message_id from turned)
-returning id
+_NOTIFICATION: copying.Columns = {
+    "id": copying.number, "ticket_id": copying.number, "event_kind": copying.text, "event_item": copying.number,
+    "event_version": copying.number, "event_type": copying.text, "rule": copying.text, "playbook": copying.number,
+    "recipient": copying.text, "channel": copying.text, "state": copying.text, "reason": copying.text, "until": copying.text,
+    "due_at": copying.instant, "message_id": copying.number, "created_at": copying.instant,
+}  # fmt: skip
+_MESSAGE: copying.Columns = {
+    "id": copying.number, "version": copying.number, "ticket_id": copying.number, "rule": copying.text,
+    "playbook": copying.number, "event_type": copying.text, "event": copying.json, "recipient": copying.text,
+    "channel": copying.text, "provider": copying.text, "address": copying.text, "locale": copying.text,
+    "urgency": copying.text, "on_unknown": copying.text, "state": copying.text, "valid_until": copying.instant,
+    "attempts": copying.json, "provider_id": copying.text, "created_at": copying.instant,
+}  # fmt: skip
+_KNOWN = """
+select n.event_kind, n.event_item, n.event_version, n.recipient, n.channel
+from unnest(%(kinds)s, %(items)s, %(versions)s) as x (kind, item, version)
+join notifier.notification n on n.event_kind = x.kind and n.event_item = x.item and n.event_version = x.version
+"""
+"""Promises that were made already for these events."""
+_TURN = """
+update notifier.notification n set state = x.state, reason = x.reason, message_id = x.message_id, updated_at = x.updated_at
+from json_to_recordset(%(turned)s) as x (id bigint, state text, reason text, message_id bigint, updated_at timestamptz)
+where n.id = x.id and n.state = 'planned'
+returning n.message_id
 """
 _WAITING = """
 select id, event_type, rule, recipient, channel, until, due_at, ticket_id, playbook, event_kind, event_item, event_version
@@ -98,14 +97,16 @@ from notifier.message where id = any(%(ids)s) order by id {lock}
 """
 _SENDING = """
 update notifier.message m set state = 'sending', epoch = x.epoch, provider = x.provider, updated_at = x.at
-from json_to_recordset(%(rows)s) as x (id bigint, epoch integer, provider text, at timestamptz) where m.id = x.id
+from unnest(%(ids)s, %(epochs)s, %(providers)s, %(ats)s) as x (id, epoch, provider, at) where m.id = x.id
 """
 _RECORD = """
 update notifier.message m set version = x.version, state = x.state, reason = x.reason, failures = x.failures,
     provider_id = coalesce(x.provider_id, m.provider_id), provider = x.provider,
-    attempts = case when x.attempt is null then m.attempts else m.attempts || jsonb_build_array(x.attempt) end, updated_at = x.at
-from json_to_recordset(%(rows)s) as x (id bigint, version integer, state text, reason text, failures integer, provider_id text,
-    provider text, attempt jsonb, at timestamptz) where m.id = x.id
+    attempts = case when x.attempt is null then m.attempts else m.attempts || jsonb_build_array(x.attempt::jsonb) end,
+    updated_at = x.at
+from unnest(%(ids)s, %(versions)s, %(states)s, %(reasons)s, %(failures)s, %(provider_ids)s, %(providers)s, %(attempts)s, %(ats)s)
+    as x (id, version, state, reason, failures, provider_id, provider, attempt, at)
+where m.id = x.id
 """
 _TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(ids)s)"
 _STATES = {"planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled"}
@@ -129,15 +130,36 @@ def plan(connection: Connection, changes: Changes) -> set[int]:
     """Keep a plan; returns the ids of messages that are new (a notification that exists already makes none)."""
     if not (changes.notifications or changes.turned):
         return set()
-    rows = connection.exec_driver_sql(
-        _PLAN,
-        {
-            "notifications": _json(changes.notifications),
-            "turned": _json(changes.turned),
-            "messages": _json(changes.messages),
-        },
-    )
-    return {row.id for row in rows}
+    fresh = _unmade(connection, changes.notifications)
+    wanted = {row["message_id"] for row in fresh}
+    if changes.turned:
+        turned = connection.exec_driver_sql(_TURN, {"turned": _json(changes.turned)})
+        wanted |= {row.message_id for row in turned}
+    copying.rows(connection, "notifier.notification", _NOTIFICATION, fresh, {"updated_at": "created_at"})
+    messages = [row for row in changes.messages if row["id"] in wanted]
+    copying.rows(connection, "notifier.message", _MESSAGE, messages, {"updated_at": "created_at"})
+    return {row["id"] for row in messages}
+
+
+def _unmade(connection: Connection, notifications: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose promise was not made before; nobody else can make it meanwhile, the tickets' locks are held."""
+    events = sorted({(row["event_kind"], row["event_item"], row["event_version"]) for row in notifications})
+    if not events:
+        return []
+    kinds, items, versions = zip(*events, strict=True)
+    known = {
+        tuple(row)
+        for row in connection.exec_driver_sql(
+            _KNOWN, {"kinds": arrays.Texts(kinds), "items": arrays.Longs(items), "versions": arrays.Ints(versions)}
+        )
+    }
+    fresh = []
+    for row in notifications:
+        key = (row["event_kind"], row["event_item"], row["event_version"], row["recipient"], row["channel"])
+        if key not in known:
+            known.add(key)
+            fresh.append(row)
+    return fresh
 
 
 def waiting(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
@@ -169,12 +191,33 @@ def rows(connection: Connection, ids: Sequence[int], *, lock: bool = False) -> l
 
 def sending(connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
     """Mark messages as being sent, each under its new epoch."""
-    connection.exec_driver_sql(_SENDING, {"rows": _json(marked)})
+    connection.exec_driver_sql(
+        _SENDING,
+        {
+            "ids": arrays.Longs([row["id"] for row in marked]),
+            "epochs": arrays.Ints([row["epoch"] for row in marked]),
+            "providers": arrays.Texts([row["provider"] for row in marked]),
+            "ats": arrays.Instants([row["at"] for row in marked]),
+        },
+    )
 
 
 def record(connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
     """Write what became of messages."""
-    connection.exec_driver_sql(_RECORD, {"rows": _json(recorded)})
+    connection.exec_driver_sql(
+        _RECORD,
+        {
+            "ids": arrays.Longs([row["id"] for row in recorded]),
+            "versions": arrays.Ints([row["version"] for row in recorded]),
+            "states": arrays.Texts([row["state"] for row in recorded]),
+            "reasons": arrays.Texts([row["reason"] for row in recorded]),
+            "failures": arrays.Ints([row["failures"] for row in recorded]),
+            "provider_ids": arrays.Texts([row["provider_id"] for row in recorded]),
+            "providers": arrays.Texts([row["provider"] for row in recorded]),
+            "attempts": arrays.Jsons([row["attempt"] for row in recorded]),
+            "ats": arrays.Instants([row["at"] for row in recorded]),
+        },
+    )
 
 
 def event(connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]:

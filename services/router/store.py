@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from services.router.domain.pool import Turns
+from shared.runtime import arrays, copying
 
 _encoder = msgspec.json.Encoder()
 
@@ -135,23 +136,20 @@ with ended as (
         demand = excluded.demand, line = excluded.line, failed = excluded.failed
 ), served as (
     delete from router.waiting where ticket_id = any(%(served)s)
-), loads as (
-    update router.load l set load = x.load, open_count = x.open_count, last_assigned = x.last_assigned
-    from json_to_recordset(%(loads)s) as x (agent text, load integer, open_count integer, last_assigned double precision)
-    where l.agent = x.agent
 )
 insert into router.turn (group_name, turns)
 select group_name, turns from json_to_recordset(%(turns)s) as x (group_name text, turns jsonb)
 on conflict (group_name) do update set turns = excluded.turns
 """
-_OPEN = """
-insert into router.assignment (ticket_id, assignment, node, visit, group_name, agent, base, weight, offer, over_capacity,
-    assigned_at)
-select ticket_id, assignment, node, visit, group_name, agent, base, weight, offer, over_capacity, assigned_at
-from json_to_recordset(%(opened)s) as x (ticket_id bigint, assignment integer, node text, visit integer, group_name text,
-    agent text, base integer, weight integer, offer boolean, over_capacity boolean, assigned_at timestamptz)
+_OPENED: copying.Columns = {
+    "ticket_id": copying.number, "assignment": copying.number, "node": copying.text, "visit": copying.number,
+    "group_name": copying.text, "agent": copying.text, "base": copying.number, "weight": copying.number,
+    "offer": copying.boolean, "over_capacity": copying.boolean, "assigned_at": copying.instant,
+}  # fmt: skip
+_LOADED = """
+update router.load l set load = x.load, open_count = x.open_count, last_assigned = x.last_assigned
+from unnest(%(agents)s, %(loads)s, %(counts)s, %(lasts)s) as x (agent, load, open_count, last_assigned) where l.agent = x.agent
 """
-"""A statement of its own: within one statement the unique index would still see the assignment that is being ended."""
 
 _LINES = """
 with recursive l as (
@@ -218,21 +216,31 @@ def save(connection: Connection, changes: Changes, moved_turns: Mapping[str, Tur
     """Write what a batch changed."""
     if not (changes.ended or changes.opened or changes.reweighed or changes.waits or changes.served or changes.loads):
         return
-    connection.exec_driver_sql(
-        _SAVE,
-        {
-            "ended": _json(changes.ended),
-            "reweighed": _json(changes.reweighed),
-            "waits": _json(changes.waits),
-            "served": changes.served,
-            "loads": _json(list(changes.loads.values())),
-            "turns": _json(
-                [{"group_name": g, "turns": {"clock": t.clock, "of": t.of}} for g, t in sorted(moved_turns.items())]
-            ),
-        },
-    )
-    if changes.opened:
-        connection.exec_driver_sql(_OPEN, {"opened": _json(changes.opened)})
+    if changes.ended or changes.reweighed or changes.waits or changes.served or moved_turns:
+        turns = [{"group_name": g, "turns": {"clock": t.clock, "of": t.of}} for g, t in sorted(moved_turns.items())]
+        connection.exec_driver_sql(
+            _SAVE,
+            {
+                "ended": _json(changes.ended),
+                "reweighed": _json(changes.reweighed),
+                "waits": _json(changes.waits),
+                "served": changes.served,
+                "turns": _json(turns),
+            },
+        )
+    loads = list(changes.loads.values())
+    if loads:
+        connection.exec_driver_sql(
+            _LOADED,
+            {
+                "agents": arrays.Texts([row["agent"] for row in loads]),
+                "loads": arrays.Ints([row["load"] for row in loads]),
+                "counts": arrays.Ints([row["open_count"] for row in loads]),
+                "lasts": arrays.Doubles([row["last_assigned"] for row in loads]),
+            },
+        )
+    # after what ended: within one statement the unique index would still see it
+    copying.rows(connection, "router.assignment", _OPENED, changes.opened, {})
     remember_owners(connection, changes.owners)
 
 

@@ -80,7 +80,7 @@ class KeepClocks:
             return result, None
         ended = tuple(clock for clock in decision.clocks if clock.stopped_at is not None)
         version = work.version + len(events)
-        return result, store.Saved(work.id, version, decision.next_due_at, kept, ended, lifted)
+        return result, store.Saved(work.id, version, decision.next_due_at, kept, ended, lifted, fresh=state is None)
 
     def _logs(self, unit: Unit, batch: Sequence[Work]) -> dict[int, list[Recorded]]:
         """The whole log of each ticket of which a move to another version is taken back."""

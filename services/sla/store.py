@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from services.sla.domain.clock import Clock
 from services.sla.domain.ticket import SlaState
 from shared.ledger.unit import decode_ticket
+from shared.runtime import arrays, copying
 from shared.ticket.state import OPEN, Ticket
 
 _state = msgspec.json.Decoder(SlaState)
@@ -26,17 +27,17 @@ where e.ticket_id = x.ticket_id and e.stopped_at = x.at and e.clock ->> 'stop_ca
 """
 """Cycles that nothing but a move to another version ended: the move was taken back, so they never ended."""
 
-_SAVE = """
-with ended as (
-    insert into sla.ended (ticket_id, metric, cycle, clock, stopped_at)
-    select ticket_id, metric, cycle, clock, stopped_at
-    from json_to_recordset(%(ended)s) as x (ticket_id bigint, metric text, cycle integer, clock jsonb, stopped_at timestamptz)
-    on conflict (ticket_id, metric, cycle) do nothing
-)
-insert into sla.ticket as t (ticket_id, version, next_due_at, state)
-select ticket_id, version, next_due_at, state
-from json_to_recordset(%(states)s) as x (ticket_id bigint, version integer, next_due_at timestamptz, state jsonb)
-on conflict (ticket_id) do update set version = excluded.version, next_due_at = excluded.next_due_at, state = excluded.state
+_FRESH = "sla.ticket (ticket_id, version, next_due_at, state)"
+_UPDATE = """
+update sla.ticket t set version = x.version, next_due_at = x.next_due_at, state = x.state::jsonb
+from unnest(%(ids)s, %(versions)s, %(dues)s, %(states)s) as x (ticket_id, version, next_due_at, state)
+where t.ticket_id = x.ticket_id
+"""
+_ENDED = """
+insert into sla.ended (ticket_id, metric, cycle, clock, stopped_at)
+select ticket_id, metric, cycle, clock::jsonb, stopped_at
+from unnest(%(ids)s, %(metrics)s, %(cycles)s, %(clocks)s, %(stops)s) as x (ticket_id, metric, cycle, clock, stopped_at)
+on conflict (ticket_id, metric, cycle) do nothing
 """
 
 _COUNT_LIVE = """
@@ -57,6 +58,8 @@ class Saved:
     ended: tuple[Clock, ...]
     lifted: datetime | None = None
     """The instant of a move that was taken back."""
+    fresh: bool = False
+    """Nothing was kept of it before."""
 
 
 class Tables(Protocol):
@@ -86,31 +89,48 @@ def running(connection: Connection, after: int, limit: int) -> list[tuple[Ticket
 
 
 def save(connection: Connection, tickets: Iterable[Saved]) -> None:
-    """Keep states and ended cycles of a batch in one statement."""
-    kept = list(tickets)
-    if not kept:
-        return
-    states = [
-        {"ticket_id": one.ticket_id, "version": one.version, "next_due_at": one.next_due_at, "state": one.state}
-        for one in kept
-    ]
-    ended = [
-        {
-            "ticket_id": one.ticket_id,
-            "metric": clock.metric,
-            "cycle": clock.cycle,
-            "clock": clock,
-            "stopped_at": clock.stopped_at,
-        }
-        for one in kept
-        for clock in one.ended
-    ]
-    lifted = [{"ticket_id": one.ticket_id, "at": one.lifted} for one in kept if one.lifted is not None]
+    """Keep states and ended cycles of a batch; the caller holds the tickets' locks."""
+    everything = list(tickets)
+    fresh = [one for one in everything if one.fresh]
+    known = [one for one in everything if not one.fresh]
+    copying.copy(
+        connection,
+        _FRESH,
+        [
+            copying.line(
+                copying.number(one.ticket_id),
+                copying.number(one.version),
+                copying.instant(one.next_due_at),
+                copying.json(one.state),
+            )
+            for one in fresh
+        ],
+    )
+    if known:
+        connection.exec_driver_sql(
+            _UPDATE,
+            {
+                "ids": arrays.Longs([one.ticket_id for one in known]),
+                "versions": arrays.Ints([one.version for one in known]),
+                "dues": arrays.Instants([one.next_due_at for one in known]),
+                "states": arrays.Jsons([one.state for one in known]),
+            },
+        )
+    lifted = [{"ticket_id": one.ticket_id, "at": one.lifted} for one in everything if one.lifted is not None]
     if lifted:
         connection.exec_driver_sql(_LIFT, {"lifted": _encoder.encode(lifted).decode()})
-    connection.exec_driver_sql(
-        _SAVE, {"states": _encoder.encode(states).decode(), "ended": _encoder.encode(ended).decode()}
-    )
+    ended = [(one.ticket_id, clock) for one in everything for clock in one.ended]
+    if ended:
+        connection.exec_driver_sql(
+            _ENDED,
+            {
+                "ids": arrays.Longs([ticket for ticket, _ in ended]),
+                "metrics": arrays.Texts([clock.metric for _, clock in ended]),
+                "cycles": arrays.Ints([clock.cycle for _, clock in ended]),
+                "clocks": arrays.Jsons([clock for _, clock in ended]),
+                "stops": arrays.Instants([clock.stopped_at for _, clock in ended]),
+            },
+        )
 
 
 def count_live(connection: Connection) -> dict[tuple[str, str], int]:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 FAILURE_LIMIT = 5
 CRASH_LIMIT = 3
 SUSPECTS_SECONDS = 0.2
-SMALLEST = 50
+SMALLEST = 100
 """Items of a first claim."""
 BATCH_SECONDS = 0.25
 """What a batch may take; it is the longest that a person's command waits for its ticket."""

@@ -54,33 +54,34 @@ LOCK_UNDER = (
 
 IDS_UNDER = "select id from ledger.ticket where " + _UNDER + " order by id"
 
-SAVE = """
-with events as (
-    insert into ledger.event (kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data)
-    select kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data
-    from json_to_recordset(%(events)s) as x (kind text, id bigint, version integer, type text, happened_at timestamptz,
-        recorded_at timestamptz, actor jsonb, given boolean, playbook integer, correlation text, reason jsonb, data jsonb)
-), tickets as (
-    update ledger.ticket t set version = x.version, status = x.status, priority = x.priority, group_name = x.group_name,
-        assignee = x.assignee, kind = x.kind, lane = x.lane, updated_at = x.updated_at, state = x.state
-    from json_to_recordset(%(tickets)s) as x (id bigint, version integer, status text, priority text, group_name text,
-        assignee text, kind text, lane text, updated_at timestamptz, state jsonb)
-    where t.id = x.id
-), wakes as (
-    insert into ledger.agenda as a (service, kind, id, lane, due_at)
-    select service, kind, id, lane, due_at
-    from json_to_recordset(%(wakes)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz)
-    on conflict (kind, id, service) do update set due_at = least(a.due_at, excluded.due_at), lane = excluded.lane
-), fresh as (
-    insert into ledger.agenda (service, kind, id, lane, due_at, seen_version)
-    select service, kind, id, lane, due_at, seen
-    from json_to_recordset(%(fresh)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz, seen integer)
-)
+EVENTS = """ledger.event (kind, id, version, type, happened_at, recorded_at, actor, given, playbook, correlation, reason, data)"""
+"""Where events are copied to; their position and transaction are the table's own defaults."""
+
+SAVE_TICKETS = """
+update ledger.ticket t set version = x.version, status = x.status, priority = x.priority, group_name = x.group_name,
+    assignee = x.assignee, kind = x.kind, lane = x.lane, updated_at = x.updated_at, state = x.state::jsonb
+from unnest(%(ids)s, %(versions)s, %(statuses)s, %(priorities)s, %(groups)s, %(assignees)s, %(kinds)s, %(lanes)s, %(updated)s,
+    %(states)s) as x (id, version, status, priority, group_name, assignee, kind, lane, updated_at, state)
+where t.id = x.id
+"""
+"""The projections of tickets whose locks are held."""
+
+WAKE = """
+insert into ledger.agenda as a (service, kind, id, lane, due_at)
+select * from unnest(%(services)s, %(kinds)s, %(ids)s, %(lanes)s, %(dues)s)
+on conflict (kind, id, service) do update set due_at = least(a.due_at, excluded.due_at), lane = excluded.lane
+"""
+"""Other services' wake-ups."""
+
+FRESH = "ledger.agenda (service, kind, id, lane, due_at, seen_version)"
+"""Where agenda rows are copied to that nobody had before; the item's lock keeps it so."""
+
+SETTLE = """
 update ledger.agenda a set due_at = x.due_at, seen_version = x.seen, lane = x.lane, failures = 0, crashes = 0, error = null
-from json_to_recordset(%(selves)s) as x (service text, kind text, id bigint, lane text, due_at timestamptz, seen integer)
+from unnest(%(services)s, %(kinds)s, %(ids)s, %(lanes)s, %(dues)s, %(seen)s) as x (service, kind, id, lane, due_at, seen)
 where a.service = x.service and a.kind = x.kind and a.id = x.id
 """
-"""All that a batch decided: events, ticket rows, other services' wake-ups, and the agenda rows of those who decided."""
+"""The agenda rows of those who decided."""
 
 SIBLINGS = """
 select a.service, a.id, a.seen_version, a.due_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New, Recorded
 from shared.ledger import sql
 from shared.ledger.kinds import KINDS, WAKES
-from shared.runtime import logging
+from shared.runtime import arrays, copying, logging
 from shared.ticket import state as ticket_state
 from shared.ticket.state import Ticket
 
@@ -239,18 +239,19 @@ class Unit:
             row["due_at"] = wanted if row["due_at"] is None else min(row["due_at"], wanted)
         due = (row for rows in (self._wakes, self._selves) for row in rows.values() if row["due_at"] is not None)
         self.woken.update((row["service"], row["lane"]) for row in due if row["due_at"] <= self.now)
-        if self._events or self._tickets or self._wakes or self._selves:
+        copying.copy(connection, sql.EVENTS, _event_lines(self._events))
+        if self._tickets:
+            connection.exec_driver_sql(sql.SAVE_TICKETS, _ticket_columns(list(self._tickets.values())))
+        if self._wakes:
             # sorted, so that two transactions never take agenda rows of new items in opposite order
             wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
+            connection.exec_driver_sql(sql.WAKE, _agenda_columns(wakes))
+        fresh = [row for row in self._selves.values() if row["fresh"]]
+        known = [row for row in self._selves.values() if not row["fresh"]]
+        copying.copy(connection, sql.FRESH, [_agenda_line(row) for row in fresh])
+        if known:
             connection.exec_driver_sql(
-                sql.SAVE,
-                {
-                    "events": dumps(self._events),
-                    "tickets": dumps([_ticket_row(ticket) for ticket in self._tickets.values()]),
-                    "wakes": dumps(wakes),
-                    "selves": dumps([row for row in self._selves.values() if not row["fresh"]]),
-                    "fresh": dumps([row for row in self._selves.values() if row["fresh"]]),
-                },
+                sql.SETTLE, _agenda_columns(known) | {"seen": arrays.Ints([row["seen"] for row in known])}
             )
 
 
@@ -273,19 +274,72 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ticket_row(ticket: Ticket) -> dict[str, Any]:
+def _event_lines(rows: Sequence[dict[str, Any]]) -> list[bytes]:
+    """Rows of events as COPY takes them."""
+    instants: dict[datetime, bytes] = {}
+    actors: dict[Actor, bytes] = {}
+    lines = []
+    for row in rows:
+        happened, recorded_at, actor = row["happened_at"], row["recorded_at"], row["actor"]
+        if happened not in instants:
+            instants[happened] = copying.instant(happened)
+        if recorded_at not in instants:
+            instants[recorded_at] = copying.instant(recorded_at)
+        if actor not in actors:
+            actors[actor] = copying.json(actor)
+        lines.append(
+            copying.line(
+                row["kind"].encode(),
+                b"%d" % row["id"],
+                b"%d" % row["version"],
+                row["type"].encode(),
+                instants[happened],
+                instants[recorded_at],
+                actors[actor],
+                copying.boolean(row["given"]),
+                b"%d" % row["playbook"],
+                copying.text(row["correlation"]),
+                copying.json(row["reason"]),
+                copying.json(row["data"]),
+            )
+        )
+    return lines
+
+
+def _ticket_columns(tickets: Sequence[Ticket]) -> dict[str, arrays.Column]:
     return {
-        "id": ticket.id,
-        "version": ticket.version,
-        "status": ticket.status,
-        "priority": ticket.priority,
-        "group_name": ticket.group,
-        "assignee": ticket.assignee,
-        "kind": ticket.kind,
-        "lane": ticket.lane,
-        "updated_at": ticket.updated_at,
-        "state": ticket,
+        "ids": arrays.Longs([one.id for one in tickets]),
+        "versions": arrays.Ints([one.version for one in tickets]),
+        "statuses": arrays.Texts([one.status for one in tickets]),
+        "priorities": arrays.Texts([one.priority for one in tickets]),
+        "groups": arrays.Texts([one.group for one in tickets]),
+        "assignees": arrays.Texts([one.assignee for one in tickets]),
+        "kinds": arrays.Texts([one.kind for one in tickets]),
+        "lanes": arrays.Texts([one.lane for one in tickets]),
+        "updated": arrays.Instants([one.updated_at for one in tickets]),
+        "states": arrays.Jsons(tickets),
     }
+
+
+def _agenda_columns(rows: Sequence[dict[str, Any]]) -> dict[str, arrays.Column]:
+    return {
+        "services": arrays.Texts([row["service"] for row in rows]),
+        "kinds": arrays.Texts([row["kind"] for row in rows]),
+        "ids": arrays.Longs([row["id"] for row in rows]),
+        "lanes": arrays.Texts([row["lane"] for row in rows]),
+        "dues": arrays.Instants([row["due_at"] for row in rows]),
+    }
+
+
+def _agenda_line(row: dict[str, Any]) -> bytes:
+    return copying.line(
+        row["service"].encode(),
+        row["kind"].encode(),
+        b"%d" % row["id"],
+        row["lane"].encode(),
+        copying.instant(row["due_at"]),
+        b"%d" % row["seen"],
+    )
 
 
 def query(statement: str) -> TextClause:

@@ -94,8 +94,9 @@ def scalar(engine: Engine, statement: str, values: Any = None) -> Any:
 
 
 def broken(engine: Engine, *, routed: bool = True) -> dict[str, list[tuple[Any, ...]]]:
-    """Invariants that do not hold, with the rows that break them. `routed` False: no real router gives tickets to somebody."""
-    known = [one for one in INVARIANTS if routed or one.name != "every_open_ticket_has_a_next_mover"]
+    """Invariants that do not hold, with the rows that break them. `routed` False: no real services look after the tickets."""
+    kept = {"every_open_ticket_has_a_next_mover", "open_ticket_is_watched"}
+    known = [one for one in INVARIANTS if routed or one.name not in kept]
     with engine.connect() as connection:
         found = {one.name: violations(connection, one) for one in known}
     return {name: rows for name, rows in found.items() if rows}
