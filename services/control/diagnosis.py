@@ -5,7 +5,7 @@ Each look is bounded and reads only; one that fails is a finding itself, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -30,7 +30,7 @@ LATE_SECONDS = 60.0
 SILENT_PERIODS = 5
 SILENT_SECONDS = 30.0
 """A loop is silent after this many of its periods, and never before this many seconds (heartbeats are written each ten)."""
-ORPHANS = "every_open_ticket_has_a_next_mover"
+ORPHANS = ("every_open_ticket_has_a_next_mover", "open_ticket_is_watched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,26 +226,36 @@ def quarantine(connection: Connection) -> Iterator[Finding]:
 
 
 def orphans(connection: Connection) -> Iterator[Finding]:
-    rows = violations(connection, next(one for one in INVARIANTS if one.name == ORPHANS))
-    yield judge(
-        not rows,
-        "orphans: every open ticket has a next mover",
-        f"orphans: {_many(rows)} open tickets that nobody will move, among them ticket {rows[0][0] if rows else ''}",
-    )
+    found = {row[0] for one in INVARIANTS if one.name in ORPHANS for row in violations(connection, one)}
+    if found:
+        yield bad(f"orphans: {len(found)} open tickets that nobody will move, among them ticket {min(found)}")
+    late = connection.exec_driver_sql(
+        """select ticket_id, mover, next_at from escalation.v_mover
+        where next_at < ledger.now() - make_interval(secs => %s) order by next_at limit %s""",
+        (LATE_SECONDS, LIMIT),
+    ).all()
+    if late:
+        first = late[0]
+        yield bad(
+            f"orphans: {_many(late)} open tickets were to be looked at and were not, first ticket {first.ticket_id} "
+            f"({first.mover}, {first.next_at.isoformat(timespec='seconds')})"
+        )
+    if not found and not late:
+        yield ok("orphans: every open ticket has a next mover and an instant")
 
 
 def invariants(connection: Connection) -> Iterator[Finding]:
     connection.exec_driver_sql(WIDE)
     broken = 0
     for one in INVARIANTS:
-        if one.name != ORPHANS and (rows := violations(connection, one)):
+        if one.name not in ORPHANS and (rows := violations(connection, one)):
             broken += 1
             yield bad(f"invariant {one.name}: broken by {_many(rows)} rows, first {_shown(one, rows[0])}")
     if not broken:
-        yield ok(f"invariants: all {len(INVARIANTS) - 1} hold")
+        yield ok(f"invariants: all {len(INVARIANTS) - len(ORPHANS)} hold")
 
 
-def _many(rows: list[tuple[object, ...]]) -> str:
+def _many(rows: Sequence[object]) -> str:
     return f"{len(rows)}{' or more' if len(rows) >= LIMIT else ''}"
 
 

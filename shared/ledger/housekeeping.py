@@ -126,8 +126,9 @@ class Housekeeping:
 
     # ---- rounds --------------------------------------------------------------------------------------------------------
 
-    def sample(self) -> None:
-        """Show lag, depth and quarantine as they are now."""
+    def sample(self) -> float:
+        """Show lag, depth and quarantine as they are now; returns how long to wait, longer where counting a backlog takes long."""
+        began = monotonic()
         services = {"services": list(self.sampled)}
         with self.engine.connect() as connection:
             agenda = connection.exec_driver_sql(
@@ -142,6 +143,7 @@ class Housekeeping:
             metrics.AGENDA_DEPTH.labels(row.service, row.lane, "due").set(row.due)
         for row in quarantine:
             metrics.QUARANTINE.labels(row.service).set(row.items)
+        return min(6 * AGENDA_SECONDS, max(AGENDA_SECONDS, 5 * SHARE * (monotonic() - began)))
 
     def _show_armed(self, connection: Connection) -> None:
         found = {
@@ -214,4 +216,6 @@ class Housekeeping:
             self._leading.close()
         self._leading = None
         self._paces.clear()
-        metrics.INVARIANT_VIOLATIONS.clear()
+        for invariant in INVARIANTS:  # services may show more, of their own
+            with suppress(KeyError):
+                metrics.INVARIANT_VIOLATIONS.remove(invariant.name)

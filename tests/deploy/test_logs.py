@@ -30,11 +30,11 @@ def test_a_tickets_way_can_be_followed_through_the_logs_by_ticket_event_and_corr
         "POST", "/v1/tickets", {"subject": "全院网络瘫痪", "source": "web"}, **{"X-Request-Id": "call-1"}
     )
     ticket = opened["id"]
-    owner = wait_for(lambda: system.call("GET", f"/v1/tickets/{ticket}")["assignee"])
-    wait_for(lambda: _way(system, ticket, {"sla.started"}))
+    owner = wait_for(lambda: system.call("GET", f"/v1/tickets/{ticket}")["assignee"], 60)
+    wait_for(lambda: _way(system, ticket, {"sla.started"}), 60)
     by = {"actor": {"kind": "person", "id": owner}}
     system.call("POST", f"/v1/tickets/{ticket}/actions", {"action": "accept"} | by, **{"X-Request-Id": "call-2"})
-    way = wait_for(lambda: _way(system, ticket, {"ticket.accepted", "sla.breached", "delivery.sent"}))
+    way = wait_for(lambda: _way(system, ticket, {"ticket.accepted", "sla.breached", "delivery.sent"}), 60)
     assert all(line["event_id"] and line["correlation"] and line["timestamp"] for line in way)
     of_ticket = [line["event_id"] for line in way if not line["type"].startswith("delivery.")]
     recorded = system.call("GET", f"/v1/tickets/{ticket}/timeline?limit=200")["items"]

@@ -48,12 +48,12 @@ def way(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]
         with running(database, redis, folder, playbook) as system:
             opened = system.call("POST", "/v1/tickets", {"subject": "全院网络瘫痪", "source": "web"})
             system.call("POST", "/v1/tickets", {"subject": "x", "source": "nobody-declared-this"})
-            wait_for(lambda: _answered(system, opened["id"]))
-            wait_for(lambda: mail.messages)
+            wait_for(lambda: _answered(system, opened["id"]), 60)
+            wait_for(lambda: mail.messages, 60)
             owner = system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"]
             by = {"actor": {"kind": "person", "id": owner}}
             system.call("POST", f"/v1/tickets/{opened['id']}/actions", {"action": "accept"} | by)
-            wait_for(lambda: _complete(system), 30)
+            wait_for(lambda: _complete(system), 90)
             yield Way(system, opened["id"], {name: system.scrape(name) for name in RUN_ORDER})
 
 
@@ -63,7 +63,7 @@ def _complete(system: RunningSystem) -> bool:
     for name in clocks:
         clocks[name] = system.scrape(name)
     breached = [v for labels, v in clocks["sla"].get("signalbox_sla_clocks", []) if labels["state"] == "breached"]
-    checked = any(system.scrape(name).get("signalbox_invariant_violations") for name in RUN_ORDER)
+    checked = any(_invariants(system.scrape(name)) for name in RUN_ORDER)
     return sum(breached) >= 1 and checked and "signalbox_delivery_seconds_count" in clocks["notifier"]
 
 
@@ -140,10 +140,14 @@ def test_the_notifier_counts_deliveries_by_provider_and_shows_their_time_and_the
 
 
 def test_exactly_one_process_checks_the_invariants_and_all_hold(way: Way) -> None:
-    checking = [name for name in RUN_ORDER if way.shown[name].get("signalbox_invariant_violations")]
-    assert len(checking) == 1
-    found = {labels["invariant"]: v for labels, v in way.shown[checking[0]]["signalbox_invariant_violations"]}
-    assert found == dict.fromkeys((one.name for one in INVARIANTS), 0)
+    checking = [found for name in RUN_ORDER if (found := _invariants(way.shown[name]))]
+    assert checking == [dict.fromkeys((one.name for one in INVARIANTS), 0)]
+
+
+def _invariants(shown: dict[str, list[tuple[dict[str, str], float]]]) -> dict[str, float]:
+    """The ledger's invariants as one process shows them (services may show more, of their own)."""
+    found = {labels["invariant"]: value for labels, value in shown.get("signalbox_invariant_violations", [])}
+    return {one.name: found[one.name] for one in INVARIANTS if one.name in found}
 
 
 def test_services_that_share_a_process_each_show_their_own_metrics_and_nothing_twice(
@@ -151,8 +155,8 @@ def test_services_that_share_a_process_each_show_their_own_metrics_and_nothing_t
 ) -> None:
     with running(database_url, redis_url, tmp_path, "selected", [RUN_ORDER]) as system:
         opened = system.call("POST", "/v1/tickets", {"subject": "打印机不出纸", "source": "web"})
-        wait_for(lambda: system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"])
-        shown = wait_for(lambda: _all_five(system))
+        wait_for(lambda: system.call("GET", f"/v1/tickets/{opened['id']}")["assignee"], 60)
+        shown = wait_for(lambda: _all_five(system), 60)
     assert [name for name in RUN_ORDER if "signalbox_tickets_total" in shown[name]] == ["gateway"]
     assert [name for name in RUN_ORDER if "signalbox_assign_seconds_count" in shown[name]] == ["router"]
     for name in WORKERS:

@@ -186,6 +186,17 @@ def test_an_orphan(patient: Patient) -> None:
     assert text == f"orphans: 1 open tickets that nobody will move, among them ticket {ticket}"
 
 
+def test_a_ticket_that_was_to_be_looked_at_and_was_not(patient: Patient) -> None:
+    (ticket,) = open_some(patient.engine, 1)
+    patient.execute(
+        """insert into escalation.ticket (ticket_id, state, mover, next_at)
+        values (%s, '{}', 'li.na', now() - interval '2 minutes')""",
+        ticket,
+    )
+    (text,) = patient.bad()
+    assert text.startswith(f"orphans: 1 open tickets were to be looked at and were not, first ticket {ticket} (li.na, ")
+
+
 def test_a_broken_invariant(patient: Patient) -> None:
     (ticket,) = open_some(patient.engine, 1)
     patient.execute("update ledger.event set version = 9 where kind = 'ticket' and id = %s", ticket)

@@ -26,6 +26,8 @@ from services.control.commands.up import prepare
 from shared.runtime.settings import Settings
 from tests.support.waiting import wait_for
 
+READY_SECONDS = 120.0
+"""Five interpreters start on a machine that may have other things to do."""
 ADMIN_KEY = "sb_test_key_of_the_running_system"
 SHIPPED = Path(__file__).resolve().parents[2] / "playbooks"
 QUICK = """
@@ -91,9 +93,9 @@ class RunningSystem:
 
     def ready(self) -> None:
         """Wait until the gateway answers and every process shows its metrics."""
-        wait_for(lambda: self._status("/readyz") == 200)
+        wait_for(lambda: self._status("/readyz") == 200, READY_SECONDS)
         for service in (name for joined in self.processes for name in joined.split("+")):
-            wait_for(lambda service=service: self.scrape(service))
+            wait_for(lambda service=service: self.scrape(service), READY_SECONDS)
 
     def stop(self, *names: str) -> None:
         """Stop processes in good order (all by default)."""
