@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine as Database
 
-from services.control import platform
 from services.control.replay import run
 from services.control.replay.engine import Engine
 from services.control.replay.history import steps
 from services.control.replay.reading import Rejects
 from services.control.replay.run import History
 from services.control.replay.through import LanePlayer
-from shared.ledger.invariants import INVARIANTS, violations
-from shared.ledger.process import Deps
-from shared.runtime.settings import Settings
-from tests.support.incident_log import MAPPING, log
+from tests.support.replayed import history_in, prepared
 from tests.support.servers import TestServers
 
-CASES = 12
 _ID = re.compile(r"\b1\d{7}\b")
 """Ids begin where no other number of the history can be mistaken for one."""
 COMPARED = {
@@ -49,23 +41,7 @@ COMPARED = {
 
 @pytest.fixture
 def history(tmp_path: Path) -> History:
-    (tmp_path / "incidents.csv").write_text(log(CASES), encoding="utf-8")
-    (tmp_path / "incidents.yaml").write_text(MAPPING, encoding="utf-8")
-    events = tmp_path / "incidents.csv"
-    return run.load(events, str(tmp_path / "incidents.yaml"), Rejects(events))
-
-
-@contextmanager
-def prepared(url: str, history: History) -> Iterator[tuple[Deps, Database]]:
-    settings = replace(Settings.from_environment({}), database_url=url, redis_url=None)
-    database = platform.engine(settings, "test", sync=False)
-    with database.begin() as connection:
-        connection.exec_driver_sql("alter sequence ledger.id_seq restart with 10000000")
-    yield run.prepare(settings, database, run.playbook_of("selected", history), history.start), database
-    with database.connect() as connection:
-        broken = {one.name: rows for one in INVARIANTS if (rows := violations(connection, one))}
-    database.dispose()
-    assert broken == {}
+    return history_in(tmp_path)
 
 
 def tables(database: Database) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Mapped
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -142,17 +142,30 @@ def _decode(source: Source) -> Mapping:
         except msgspec.ValidationError as error:
             problems.append(_invalid(source, name, error))
     if problems:
-        raise BadPlaybook(problems)
+        unknown = list(_unknown_acts(source))
+        raise BadPlaybook([*unknown, *(one for one in problems if not (unknown and "enum value" in one.reason))])
     return msgspec.convert(source.sections, Mapping)
+
+
+def _unknown_acts(source: Source) -> Iterator[Problem]:
+    """Acts that there are not, at their own lines: the decoder does not say under which value they stand."""
+    state = source.sections.get("state")
+    values = state.get("values") if isinstance(state, dict) else None
+    for value, acts in values.items() if isinstance(values, dict) else ():
+        for act in acts if isinstance(acts, list) else ():
+            if act not in get_args(Act):
+                yield source.problem(("state", "values", value), f"no act {act!r} (known: {', '.join(get_args(Act))})")
 
 
 def _invalid(source: Source, name: str, error: msgspec.ValidationError) -> Problem:
     reason, _, where = str(error).partition(" - at `")
     steps: list[str | int] = [name]
-    for part in where.rstrip("`").removeprefix("key in ").lstrip("$").replace("[", ".[").split("."):
+    for part in (
+        where.rstrip("`").removeprefix("key in ").lstrip("$").partition("[...]")[0].replace("[", ".[").split(".")
+    ):
         if part.startswith("[") and part[1:-1].isdigit():
             steps.append(int(part[1:-1]))
-        elif part and not part.startswith("[..."):
+        elif part:
             steps.append(part)
     return source.problem(steps, reason)
 

@@ -15,6 +15,7 @@ from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
 
 SHOWN_AGENTS = 10
+SHOWN_GROUPS = 25
 
 
 @dataclass(slots=True)
@@ -164,6 +165,48 @@ def shown(found: dict[str, Any], title: str) -> Lines:
     for agent, load in busiest:
         loads.add_row(agent, str(load["assigned"]), str(load["most_open"]))
     return Lines(table, loads)
+
+
+def compared(found: dict[str, Any]) -> Lines:
+    """What differs between two playbooks, for people: the first is A, the second B."""
+    a, b = found["playbooks"]
+    total = found["total"]
+    table = Table(title=f"{found['history']['name']}: A = {a}, B = {b}", title_justify="left")
+    for heading in (
+        "group", "priority", "tickets", "breached A", "B", "only A", "only B", "escalated A", "B", "otherwise",
+        "messages A", "B", "told otherwise",
+    ):  # fmt: skip
+        table.add_column(heading, justify="left" if heading in ("group", "priority") else "right")
+    rows = [row for row in found["by_group_and_priority"] if _differs(row)]
+    rows.sort(key=lambda row: (-row["told_otherwise"] - sum(row["breached_only"]), row["group"], row["priority"]))
+    for row in rows[:SHOWN_GROUPS]:
+        table.add_row(row["group"], row["priority"], *_numbers(row))
+    table.add_section()
+    table.add_row("all", "", *_numbers(total))
+    people = sorted(found["messages_by_person"].items(), key=lambda one: (-abs(one[1][1] - one[1][0]), one[0]))
+    told = Table(title="People who would be told more or less", title_justify="left")
+    for heading in ("person", "messages A", "B"):
+        told.add_column(heading, justify="left" if heading == "person" else "right")
+    for person, (first, second) in people[:SHOWN_AGENTS]:
+        told.add_row(person, str(first), str(second))
+    left = len(rows) - SHOWN_GROUPS
+    more = f"{left} more groups and priorities differ; --out FILE has them all, ticket by ticket." if left > 0 else ""
+    same = "" if _differs(total) else "Nothing differs."
+    return Lines(table, *(line for line in (more, same) if line), *([told] if people else []))
+
+
+def _differs(row: dict[str, Any]) -> bool:
+    return bool(sum(row["breached_only"]) or row["escalated_otherwise"] or row["told_otherwise"])
+
+
+def _numbers(row: dict[str, Any]) -> list[str]:
+    return [
+        str(one)
+        for one in (
+            row["tickets"], *row["breached"], *row["breached_only"], *row["escalated"], row["escalated_otherwise"],
+            *row["told"], row["told_otherwise"],
+        )
+    ]  # fmt: skip
 
 
 def _minutes(seconds: float | None) -> str:

@@ -365,6 +365,12 @@ class NotifierTables:
         for row in linked:
             self.mirror.put("access.action_link", (row["message_id"],), row)
 
+    def unsent(self, number: int) -> None:
+        """A message that nobody is to send."""
+        row = self._messages.pop(number, None)
+        if row is not None:
+            self._on_way[row["ticket_id"]].discard(number)
+
     def is_busy(self, ticket_id: int) -> bool:
         """Whether a message about the ticket is still to be sent."""
         return bool(self._on_way.get(ticket_id)) or bool(self._waiting.get(ticket_id))
