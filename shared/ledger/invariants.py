@@ -65,10 +65,20 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "load_equals_open_assignments",
-        """select l.agent, l.open_count, count(a.ticket_id) as open from router.load l
-        left join router.assignment a on a.agent = l.agent and a.ended_at is null
-        group by 1, 2 having l.open_count <> count(a.ticket_id)""",
+        """select coalesce(l.agent, a.agent) as agent, l.open_count, a.open, l.load, a.weight
+        from router.load l full join (
+            select agent, count(*) as open, sum(weight) as weight from router.assignment where ended_at is null group by agent
+        ) a on a.agent = l.agent
+        where coalesce(l.open_count, 0) <> coalesce(a.open, 0) or coalesce(l.load, 0) <> coalesce(a.weight, 0)""",
         ("router.load", "router.assignment"),
+    ),
+    Invariant(
+        "no_open_assignment_on_closed_ticket",
+        """select a.ticket_id, a.agent from router.assignment a join ledger.ticket t on t.id = a.ticket_id
+        where a.ended_at is null and t.status in ('closed', 'merged')
+        and not exists (select from ledger.agenda d where d.kind = 'ticket' and d.id = t.id and d.service = 'router'
+            and (d.due_at <= ledger.now() or d.quarantined_at is not null))""",
+        ("router.assignment",),
     ),
     Invariant(
         "no_live_timer_on_closed_ticket",
@@ -77,6 +87,20 @@ INVARIANTS: tuple[Invariant, ...] = (
         and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.service = 'sla'
             and a.due_at <= ledger.now())""",
         ("sla.v_clock",),
+    ),
+    Invariant(
+        "no_live_agenda_on_closed_ticket",
+        """select a.service, a.id, a.due_at from ledger.agenda a join ledger.ticket t on t.id = a.id
+        where a.kind = 'ticket' and a.service in ('sla', 'escalation') and t.status = 'closed'
+        and a.due_at > ledger.now() + interval '1 minute'""",
+    ),
+    Invariant(
+        "no_running_escalation_on_closed_ticket",
+        """select e.ticket_id, e.escalation from escalation.v_escalation e join ledger.ticket t on t.id = e.ticket_id
+        where e.state = 'running' and t.status in ('closed', 'merged')
+        and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.service = 'escalation'
+            and (a.due_at <= ledger.now() or a.quarantined_at is not null))""",
+        ("escalation.v_escalation",),
     ),
     Invariant(
         "one_effect_per_timer_generation",
@@ -103,9 +127,15 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "every_open_ticket_has_a_next_mover",
+        # somebody who has it or is offered it, a place in the waiting list, or an instant at which a service looks again (or the
+        # quarantine, which operators empty); a ticket that was paused before anybody had it waits for whoever resumes it
         """select t.id, t.status from ledger.ticket t
-        where t.status in ('new', 'assigned', 'in_progress', 'pending') and t.assignee is null and t.group_name is null
-        and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.due_at is not null)""",
+        where t.status in ('new', 'assigned', 'in_progress', 'pending') and t.assignee is null
+        and t.state ->> 'offered_to' is null and (t.status <> 'pending' or t.group_name is null)
+        and not exists (select from router.waiting w where w.ticket_id = t.id)
+        and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id
+            and (a.due_at is not null or a.quarantined_at is not null))""",
+        ("router.waiting",),
     ),
 )
 

@@ -155,3 +155,16 @@ def _sms(world: World) -> list[str]:
 
 def _mails(world: World) -> list[str]:
     return [str(one.parsed["Message-ID"]).strip("<>").partition("@")[0] for one in world.smtp.acknowledged]
+
+
+def assign_seconds(world: World, run: Run) -> list[float]:
+    """Seconds from the last request for a ticket, which was answered 2xx, to its assignment; sorted."""
+    asked: dict[tuple[str, str], Any] = {}
+    for entry in read(run.journal):
+        if entry.phase == "asked":
+            asked[entry.key] = entry.at
+    rows = world.rows(
+        """select t.source, t.external_id, min(e.recorded_at) from ledger.ticket t
+        join ledger.event e on e.kind = 'ticket' and e.id = t.id and e.type = 'ticket.assigned' group by t.id"""
+    )
+    return sorted((at - asked[source, external_id]).total_seconds() for source, external_id, at in rows)
