@@ -57,7 +57,9 @@ def _everything(plan: FaultPlan) -> bool:
     held = _say("0 lost, 0 doubled, 0 phantom, 0 quarantined, all invariants hold", verdict.holds, verdict)
     held &= _say("every crash point was passed by a death", not missed, missed)
     after = run.settled_after
-    return held & _say(f"backlog gone {after or -1:.1f} s after the last fault (30)", after is not None and after < 30, "")
+    return held & _say(
+        f"backlog gone {after or -1:.1f} s after the last fault (30)", after is not None and after < 30, ""
+    )
 
 
 def _without_redis(tickets: int, seconds: float, seed: int) -> bool:
@@ -69,7 +71,9 @@ def _without_redis(tickets: int, seconds: float, seed: int) -> bool:
         took = assign_seconds(made, run)
     p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
     held = _say(f"without Redis: {tickets} tickets, the same", verdict.holds, verdict)
-    return held & _say(f"without Redis: POST to assigned p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (5000)", p99 <= 5, "")
+    return held & _say(
+        f"without Redis: POST to assigned p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (5000)", p99 <= 5, ""
+    )
 
 
 def _say(what: str, held: bool, why: object) -> bool:
