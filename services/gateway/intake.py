@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 WAIT_SECONDS = 0.3
 """Between two tries while the database is away."""
+_decoder = msgspec.json.Decoder(wire.TicketIn)
 GATEWAY = Actor(kind="service", id="gateway")
 
 
@@ -72,6 +73,18 @@ class Intake:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+
+    def lane(self, ticket: wire.TicketIn) -> str:
+        """The first lane by the playbook that is known here already; `normal` while none is."""
+        playbook: Playbook | None = self._deps.playbooks.known
+        return "normal" if playbook is None else lane_rules(playbook).at_intake(_facts(ticket))
+
+    def is_urgent(self, body: bytes) -> bool:
+        """Whether a posted body, not checked yet, is an urgent ticket's."""
+        try:
+            return self.lane(_decoder.decode(body)) == "urgent"
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
 
     def open_many(self, submissions: Sequence[Submission]) -> list[Answer]:
         """Open all in one transaction and commit; answers in order. Raises the database's error when nothing was written."""

@@ -13,7 +13,7 @@ from services.gateway.app import build
 from services.gateway.commit import GroupCommit
 from services.gateway.forgetting import Forgetting
 from services.gateway.health import Health
-from services.gateway.http_protocol import StrictProtocol
+from services.gateway.http_protocol import protocol
 from services.gateway.intake import Intake
 from services.gateway.streams import IntakeQueues
 from shared.access.keys import KeyCache
@@ -79,7 +79,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             access_log=False,
             timeout_graceful_shutdown=5,
             server_header=False,
-            http=StrictProtocol,
+            http=protocol(context.admission, context.intake.is_urgent),
             ws="none",
         )
     )

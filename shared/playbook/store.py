@@ -50,6 +50,11 @@ class Playbooks:
         """The current version, compiled."""
         return self.get(connection, self.number(connection))
 
+    @property
+    def known(self) -> Playbook | None:
+        """The current version as far as this process knows, without asking the database."""
+        return self._compiled.get(self._number)
+
     def get(self, connection: Connection, number: int) -> Playbook:
         """Version `number`, compiled. Raises `LookupError` for one that was never published."""
         with self._lock:

@@ -18,7 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.gateway.commit import GroupCommit, Overloaded
+from services.gateway.admission import Admission, overloaded
+from services.gateway.commit import GroupCommit, Stopping
 from services.gateway.errors import Problem, unavailable
 from services.gateway.feed import Feed
 from services.gateway.health import Health
@@ -34,6 +35,8 @@ from shared.runtime.ids import correlation_id
 log = structlog.get_logger()
 
 BODY_BYTES = 1 << 20
+BATCHES = 4
+"""Bulk requests that are read and committed at once; further ones are refused."""
 ANSWER_SECONDS = 1.8
 """A call that the database has not answered by then gets 503; whoever repeats it is safe."""
 
@@ -57,6 +60,8 @@ class Context:
     pool: ThreadPoolExecutor
     test_mode: bool = False
     feed: Feed = field(default_factory=Feed)
+    admission: Admission = field(default_factory=Admission)
+    batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
     async def query(self, work: Callable[[Connection], T], *, seconds: float = ANSWER_SECONDS) -> T:
         """Run `work` on a connection in a thread. It commits itself where it writes. 503 when the database does not answer."""
@@ -212,8 +217,8 @@ def endpoint(context: Context, handler: Handler, *, public: bool = False) -> Cal
             return problem(error)
         except Unacceptable as error:
             return problem(from_fault(error.fault, 400 if not error.fault.pointer else 422))
-        except Overloaded:
-            return problem(Problem(503, "overloaded", "too many requests wait", headers={"Retry-After": "1"}))
+        except Stopping:
+            return problem(overloaded())
         except (DBAPIError, PoolTimeout) as error:
             return problem(_database(error))
         except NothingPublished as error:

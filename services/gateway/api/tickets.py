@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -11,10 +10,12 @@ from starlette.responses import Response
 
 from services.gateway import queries
 from services.gateway.actions import Outcome, act
-from services.gateway.api.base import ANSWER_SECONDS, JSON_TYPES, Call, answer, from_fault, page
+from services.gateway.admission import overloaded
+from services.gateway.api.base import JSON_TYPES, Call, answer, from_fault, page
 from services.gateway.errors import Problem, unavailable
 from services.gateway.intake import Answer, Submission
 from shared.contracts import intake as wire
+from shared.contracts.envelope import Actor
 from shared.contracts.strict import Fault, Unacceptable, decode
 from shared.playbook.intakecheck import check_values
 from shared.ticket.commands import AnyCommand, Jump, Set, parse_id
@@ -28,6 +29,8 @@ BATCH_SECONDS = 30.0
 async def create(call: Call) -> Response:
     """POST /v1/tickets"""
     call.need("open")
+    if call.context.admission.full:
+        raise overloaded()
     ticket = await call.json(wire.TicketIn)
     key = call.request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= 200:
@@ -37,11 +40,14 @@ async def create(call: Call) -> Response:
     )
     if not call.context.health.database_up:
         raise unavailable()
+    urgent = call.context.intake.lane(ticket) == "urgent"
+    came_at = call.context.admission.admit(urgent=urgent)
     try:
-        done = await asyncio.wait_for(asyncio.wrap_future(call.context.commits.submit(submission)), ANSWER_SECONDS)
+        return _created(await call.context.commits.submit(submission, urgent=urgent))
     except TimeoutError:
         raise unavailable() from None
-    return _created(done)
+    finally:
+        call.context.admission.leave(came_at)
 
 
 def _created(done: Answer) -> Response:
@@ -69,6 +75,13 @@ async def create_batch(call: Call) -> Response:
     call.need("open")
     call.need_content("application/x-ndjson", "application/jsonl", "application/ndjson", *JSON_TYPES)
     actor = call.actor()
+    if call.context.batches.locked() or call.context.admission.full:
+        raise overloaded()
+    async with call.context.batches:
+        return await _batch(call, actor)
+
+
+async def _batch(call: Call, actor: Actor) -> Response:
     body = await call.body(BATCH_BYTES)
 
     def work(
