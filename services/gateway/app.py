@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway import queries
-from services.gateway.api import board, documents, events, oneclick, operations, subscriptions, tickets
+from services.gateway.api import attachments, board, documents, events, oneclick, operations, subscriptions, tickets
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -39,6 +39,7 @@ class Endpoint:
 
 PAGE = ("limit", "cursor")
 NDJSON = "application/x-ndjson"
+OCTETS = "application/octet-stream"
 
 CALLS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/tickets", tickets.create, body=TicketIn),
@@ -48,6 +49,9 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/tickets/{id}/timeline", tickets.timeline),
     Endpoint("GET", "/v1/tickets/{id}/explain", tickets.explain),
     Endpoint("POST", "/v1/tickets/{id}/actions", tickets.action, body=AnyCommand),
+    Endpoint("POST", "/v1/tickets/{id}/attachments", attachments.create, body=bytes, takes=OCTETS, query=("name",)),
+    Endpoint("GET", "/v1/tickets/{id}/attachments", attachments.listing),
+    Endpoint("GET", "/v1/tickets/{id}/attachments/{attachment}", attachments.read, gives="*/*"),
     Endpoint("GET", "/v1/board", board.board, query=(*board.BOARD_FILTERS, *PAGE)),
     Endpoint("GET", "/v1/gantt", board.gantt, query=(*board.GANTT_FILTERS, *PAGE)),
     Endpoint("GET", "/v1/agents", operations.agents),

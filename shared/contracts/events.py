@@ -182,6 +182,16 @@ class TicketNoted(Data, frozen=True, kw_only=True):
     repeat: dict[str, Any] | None = None
 
 
+class TicketAttached(Data, frozen=True, kw_only=True):
+    """A file was attached: its id, what its bytes are, `size` in bytes, `sha256` in hexadecimal. Its name is with the file."""
+
+    type: ClassVar[str] = "ticket.attached"
+    attachment: str
+    media_type: str
+    size: int
+    sha256: str
+
+
 class TicketMentioned(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "ticket.mentioned"
     people: tuple[str, ...]
@@ -593,7 +603,7 @@ CATALOGUE: dict[str, type[Data]] = {
     for struct in (
         TicketOpened, TicketHeld, TicketClassified, TicketSet, TicketQueued, TicketOffered, TicketAssigned, TicketAccepted,
         TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
-        TicketNoteEdited, TaskOpened, TaskProgressed, TaskClosed,
+        TicketNoteEdited, TicketAttached, TaskOpened, TaskProgressed, TaskClosed,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
         TicketAssignmentFailed, AgentChanged, PlaybookPublished,
         SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, FlowMoved, NodeEntered, NodeCompleted, NodeStalled,

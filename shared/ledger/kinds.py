@@ -53,6 +53,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "ticket.transferred": ("router", "sla", "escalation", "notifier"),
     "ticket.replied": ("sla", "escalation", "notifier"),
     "ticket.noted": ("notifier",),
+    "ticket.attached": (),
     "ticket.mentioned": ("notifier",),
     "ticket.note_edited": (),
     "task.opened": ("escalation", "notifier"),

@@ -34,6 +34,7 @@ BREAKS = {
     "one_notification_per_event_recipient_channel": """drop index notifier.notification_once;
         insert into notifier.notification select (jsonb_populate_record(n, '{{"id": 1}}')).* from notifier.notification n
         where ticket_id = {open} limit 1""",
+    "open_ticket_is_watched": "update escalation.ticket set next_at = null where ticket_id = {open}",
     "every_open_ticket_has_a_next_mover": """update ledger.ticket set assignee = null, status = 'new' where id = {open};
         update ledger.agenda set due_at = null where id = {open}""",
 }

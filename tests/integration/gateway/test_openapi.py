@@ -56,7 +56,7 @@ def test_calls_made_from_it_are_answered_as_it_says(door: Door) -> None:
 
 def _call_many_times(door: Door, operation: APIOperation, mode: GenerationMode) -> None:
     @settings(
-        max_examples=20,
+        max_examples=8,
         deadline=None,
         database=None,
         derandomize=True,
