@@ -73,7 +73,8 @@ def test_a_repeated_alarm_is_noted_on_the_ticket_that_is_open(door: Door) -> Non
     key = door.name("alarm")
     first = door.open(dedup_key=key, external_id=door.name())
     again = door.post({"dedup_key": key, "external_id": door.name(), "subject": "still"})
-    assert again.json["id"] == first
+    assert (again.status, again.json["status"]) == (202, "merged")
+    assert door.get(f"/v1/tickets/{again.json['id']}").json["merged_into"] == first
     assert [row["type"] for row in door.get(f"/v1/tickets/{first}/timeline").json["items"]].count("ticket.noted") == 1
 
 
