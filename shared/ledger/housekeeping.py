@@ -143,7 +143,7 @@ class Housekeeping:
             metrics.AGENDA_DEPTH.labels(row.service, row.lane, "due").set(row.due)
         for row in quarantine:
             metrics.QUARANTINE.labels(row.service).set(row.items)
-        return min(6 * AGENDA_SECONDS, max(AGENDA_SECONDS, 5 * SHARE * (monotonic() - began)))
+        return min(3 * AGENDA_SECONDS, max(AGENDA_SECONDS, 5 * SHARE * (monotonic() - began)))
 
     def _show_armed(self, connection: Connection) -> None:
         found = {
