@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from shared.access.principals import Principal
 from shared.contracts.envelope import Actor, New
 from shared.contracts.strict import Unacceptable
 from shared.directory.people import Directory
@@ -82,6 +83,9 @@ def surroundings(directory: Directory, playbook: Playbook, now: datetime, course
         priorities=frozenset(map(str, playbook.document.taxonomy.priority.values)),
         course=course,
         fields=lambda fields: _misfit(playbook, fields),
+        reads=lambda person: _reads(directory, person),
+        task_due=playbook.document.tasks.due,
+        on_end=playbook.document.tasks.on_end,
     )
 
 
@@ -92,6 +96,12 @@ def _course(deps: Deps, connection: Connection, ticket: Ticket, directory: Direc
     if ticket.kind is None:
         return None
     return flows.course(deps.playbooks.get(connection, ticket.playbook), ticket.kind, now, directory)
+
+
+def _reads(directory: Directory, person: str) -> bool:
+    """Whether a person may read tickets at all, by their roles."""
+    known = directory.person(person)
+    return known is not None and known.active and "read" in Principal(0, frozenset(known.roles), person=person).rights
 
 
 def _misfit(playbook: Playbook, fields: dict[str, Any]) -> str | None:

@@ -13,7 +13,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway import queries
-from services.gateway.api import attachments, board, documents, events, oneclick, operations, subscriptions, tickets
+from services.gateway.api import (
+    attachments,
+    board,
+    documents,
+    events,
+    oneclick,
+    operations,
+    subscriptions,
+    tickets,
+    todos,
+)
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -53,6 +63,7 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/tickets/{id}/attachments", attachments.listing),
     Endpoint("GET", "/v1/tickets/{id}/attachments/{attachment}", attachments.read, gives="*/*"),
     Endpoint("GET", "/v1/board", board.board, query=(*board.BOARD_FILTERS, *PAGE)),
+    Endpoint("GET", "/v1/todos", todos.todos, query=(*todos.FILTERS, *PAGE)),
     Endpoint("GET", "/v1/gantt", board.gantt, query=(*board.GANTT_FILTERS, *PAGE)),
     Endpoint("GET", "/v1/agents", operations.agents),
     Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),

@@ -6,7 +6,7 @@ Every door calls `Intake.open_many`; what came through HTTP, a queue or a file i
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.gateway import repeats
 from shared.contracts import events as e
 from shared.contracts import intake as wire
 from shared.contracts.envelope import Actor, New
@@ -169,17 +170,25 @@ class Intake:
         but: set[int],
     ) -> None:
         todo = [index for index, answer in enumerate(answers) if answer is None and index not in but]
-        openings = [self._opening(submissions[index], unit, playbook) for index in todo]
+        earlier = repeats.earlier(unit.connection, playbook, [submissions[index].ticket for index in todo], unit.now)
+        openings = [
+            self._opening(submissions[index], unit, playbook, fields=fields)
+            for index, fields in zip(todo, earlier, strict=True)
+        ]
         for index, opened in zip(todo, open_tickets(unit, openings, self._deps.ids), strict=True):
             answers[index] = Answer(opened.ticket, opened.new, opened.conflict, code=_code(opened.new, opened.conflict))
 
-    def _opening(self, one: Submission, unit: Unit, playbook: Playbook, *then: New) -> Opening:
+    def _opening(
+        self, one: Submission, unit: Unit, playbook: Playbook, *then: New, fields: Mapping[str, Any] | None = None
+    ) -> Opening:
+        """`fields`: what is known of the ticket beyond what was sent."""
         ticket = one.ticket
         lane = lane_rules(playbook).at_intake(_facts(ticket))
         at = ticket.opened_at.astimezone(UTC) if ticket.opened_at else None
-        return Opening(
-            (New(wire.opened(ticket, lane), happened_at=at), *then), one.actor, body_digest(ticket), one.correlation
-        )
+        opened = wire.opened(ticket, lane)
+        if fields:
+            opened = msgspec.structs.replace(opened, fields={**opened.fields, **fields})
+        return Opening((New(opened, happened_at=at), *then), one.actor, body_digest(ticket), one.correlation)
 
     def _later_repeats(
         self, submissions: Sequence[Submission], answers: Sequence[Answer | None], but: set[int]

@@ -21,7 +21,7 @@ from shared.ledger import business, reader
 from shared.ledger.process import Deps
 from shared.ledger.unit import decode_ticket
 from shared.ticket.commands import parse_id
-from shared.ticket.state import MAIN, Ticket
+from shared.ticket.state import MAIN, Task, Ticket
 
 Row = dict[str, Any]
 
@@ -92,6 +92,7 @@ def plain(ticket: Ticket) -> Row:
         "node": ticket.node,
         "nodes": nodes,
         "escalation": ticket.escalation,
+        "tasks": [task_row(one) for one in ticket.tasks],
         "merged_into": None if ticket.merged_into is None else str(ticket.merged_into),
         "score": ticket.score,
         "reopened": ticket.reopened,
@@ -100,6 +101,23 @@ def plain(ticket: Ticket) -> Row:
         "resolved_at": ticket.resolved_at,
         "closed_at": ticket.closed_at,
         "playbook_version": ticket.playbook,
+    }
+
+
+def task_row(task: Task) -> Row:
+    """A todo or task group as people read it; `progress` is the mean of its members'."""
+    return {
+        "task": task.id,
+        "title": task.title,
+        "owner": task.owner,
+        "members": [{"person": one.person, "progress": one.progress} for one in task.members],
+        "progress": sum(one.progress for one in task.members) / len(task.members) if task.members else 0,
+        "state": task.state,
+        "opened_at": task.opened_at,
+        "due_at": task.due_at,
+        "closed_at": task.closed_at,
+        "note": task.note,
+        "escalation": task.escalation,
     }
 
 

@@ -122,7 +122,7 @@ def _task(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> 
     data = event.data
     if isinstance(data, e.TaskOpened | e.TaskClosed):
         task = next((one for one in ticket.tasks if one.id == data.task), None)
-        yield from _people(task.members if task is not None else (), directory)
+        yield from _people((one.person for one in task.members) if task is not None else (), directory)
 
 
 def _actor(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:

@@ -11,7 +11,8 @@ ROLES = ("admin", "lead", "agent", "integrator", "customer")
 
 _AGENT_ACTIONS = frozenset(
     {
-        "accept", "decline", "transfer", "note", "reply", "set", "pause", "resume", "complete_node", "jump", "acknowledge",
+        "accept", "decline", "transfer", "note", "edit_note", "open_task", "progress", "close_task",
+        "reply", "set", "pause", "resume", "complete_node", "jump", "acknowledge",
         "escalate", "resolve", "reopen", "close", "merge",
     }
 )  # fmt: skip

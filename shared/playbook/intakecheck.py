@@ -54,3 +54,17 @@ def _check(pointer: str, field: CustomField, value: Any) -> None:
         raise Unacceptable(pointer, f"expected {field.type.value}")
     if field.values and str(value) not in field.values:
         raise Unacceptable(pointer, f"{value!r} is none of {', '.join(map(str, field.values))}")
+    entries: list[Any] = list(value) if field.of and isinstance(value, list) else []
+    for index, entry in enumerate(entries):
+        _check_entry(f"{pointer}/{index}", field, entry)
+
+
+def _check_entry(pointer: str, field: CustomField, entry: Any) -> None:
+    if not isinstance(entry, dict):
+        raise Unacceptable(pointer, f"expected an object of {', '.join(field.of)}")
+    for name, value in entry.items():
+        kind = field.of.get(name)
+        if kind is None:
+            raise Unacceptable(f"{pointer}/{escape(name)}", "unknown member")
+        if value is not None:
+            _check(f"{pointer}/{escape(name)}", CustomField(type=kind), value)

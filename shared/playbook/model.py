@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -59,6 +59,31 @@ class Watch(Config, frozen=True, kw_only=True):
     """For `unaccepted`: how long an assignment may stay unaccepted."""
 
 
+class Repeats(Config, frozen=True, kw_only=True):
+    """A ticket of the same requester with the same fields `same`, within `within` of the earlier one's end, is a repeat.
+
+    The number of the latest such ticket is put into `field` as the new one is opened, so that rules may ask for it.
+    """
+
+    same: tuple[str, ...]
+    within: Duration
+    field: str = "repeat_of"
+
+    def __post_init__(self) -> None:
+        if not self.same:
+            raise ValueError("name at least one field in `same`")
+
+
+class Tasks(Config, frozen=True, kw_only=True):
+    """Todos and joint task groups: how long a todo has (wall time), and what happens to open ones when their ticket ends.
+
+    `on_end`: they `close` with it, they are `keep` on, or the ticket has to `wait` for them.
+    """
+
+    due: Duration = Duration(days=1)
+    on_end: Literal["close", "keep", "wait"] = "close"
+
+
 class Document(Config, frozen=True, kw_only=True):
     """All sections. Only `groups` and one rule set are required; the rest has working defaults."""
 
@@ -85,6 +110,8 @@ class Document(Config, frozen=True, kw_only=True):
     channels: tuple[Provider, ...] = ()
     messages: Messages = Messages()
     access: Access = Access()
+    repeats: Repeats | None = None
+    tasks: Tasks = Tasks()
 
     @property
     def routing(self) -> Routing:

@@ -107,7 +107,7 @@ class FieldType(StrEnum):
 
 class CustomField(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A custom field of tickets. `mask` names how it is shown to those who may not read it whole (see
-    `shared/access`).
+    `shared/access`). `of`: the members of each entry of a list (visits, parts), by name; without it entries are texts.
     """
 
     type: FieldType = FieldType.TEXT
@@ -115,9 +115,12 @@ class CustomField(Config, frozen=True, kw_only=True, forbid_unknown_fields=True)
     values: tuple[Word, ...] = ()
     required: bool = False
     mask: str | None = None
+    of: dict[str, FieldType] = {}
 
     def __post_init__(self) -> None:
         _keep(self, values=_words(self.values))
+        if self.of and self.type is not FieldType.LIST:
+            raise ValueError("`of` describes the entries of a list")
 
 
 class Lane(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

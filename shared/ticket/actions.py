@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -41,8 +42,42 @@ class Transfer(Command, frozen=True, kw_only=True, tag="transfer"):
 
 
 class Note(Command, frozen=True, kw_only=True, tag="note"):
+    """An internal note. Everybody in `mentions` gets a todo, due at `due_at` (as the playbook says, without it)."""
+
     text: str
     mentions: tuple[str, ...] = ()
+    due_at: datetime | None = None
+
+
+class EditNote(Command, frozen=True, kw_only=True, tag="edit_note"):
+    """`note`: the version at which it was written. Only people who were not mentioned in it before are told."""
+
+    note: int
+    text: str
+    mentions: tuple[str, ...] = ()
+
+
+class OpenTask(Command, frozen=True, kw_only=True, tag="open_task"):
+    """A todo of `owner`, or with `members` a joint task group."""
+
+    title: str
+    owner: str
+    members: tuple[str, ...] = ()
+    due_at: datetime | None = None
+
+
+class Progress(Command, frozen=True, kw_only=True, tag="progress"):
+    """What the actor has done of a task, in percent; the owner may say it for a `person`."""
+
+    task: int
+    progress: int
+    person: str | None = None
+    text: str = ""
+
+
+class CloseTask(Command, frozen=True, kw_only=True, tag="close_task"):
+    task: int
+    reason: str = ""
 
 
 class Reply(Command, frozen=True, kw_only=True, tag="reply"):
@@ -60,8 +95,11 @@ class Rate(Command, frozen=True, kw_only=True, tag="rate"):
 
 
 class Set(Command, frozen=True, kw_only=True, tag="set"):
+    """`append` adds entries to list fields."""
+
     labels: dict[str, str] = {}
     fields: dict[str, Any] = {}
+    append: dict[str, list[Any]] = {}
     priority: str | None = None
 
 
@@ -74,12 +112,13 @@ class Resume(Command, frozen=True, kw_only=True, tag="resume"):
 
 
 class CompleteNode(Command, frozen=True, kw_only=True, tag="complete_node"):
-    """`material`: attachment ids and checks by the name of the need; `fields` are set on the ticket."""
+    """`material`: attachment ids and checks by the name of the need; `fields` are set on the ticket, `append` adds to lists."""
 
     node: str
     visit: int | None = None
     material: dict[str, Any] = {}
     fields: dict[str, Any] = {}
+    append: dict[str, list[Any]] = {}
     outcome: str | None = None
 
 
@@ -128,5 +167,6 @@ class Merge(Command, frozen=True, kw_only=True, tag="merge"):
 
 AnyCommand = (
     Accept | Decline | Transfer | Note | Reply | CustomerReply | Rate | Set | Pause | Resume | CompleteNode | Waive | Jump
+    | EditNote | OpenTask | Progress | CloseTask
     | Acknowledge | Escalate | Resolve | Reopen | Close | Merge
 )  # fmt: skip

@@ -7,27 +7,30 @@ holds, by the same person, is accepted with no events, so that a retried request
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor
 from shared.ticket import course as flow
+from shared.ticket import tasks
 from shared.ticket.actions import (
     Accept,
     Acknowledge,
     AnyCommand,
     Close,
+    CloseTask,
     Command,
     CompleteNode,
     CustomerReply,
     Decline,
+    EditNote,
     Escalate,
     Jump,
     Merge,
     Note,
+    OpenTask,
     Pause,
+    Progress,
     Rate,
     Reopen,
     Reply,
@@ -37,7 +40,8 @@ from shared.ticket.actions import (
     Transfer,
     Waive,
 )
-from shared.ticket.course import Course, Stopped
+from shared.ticket.course import Stopped
+from shared.ticket.outcomes import Accepted, Outcome, Refused, Surroundings
 from shared.ticket.state import MAIN, Handover, Node, Ticket
 
 __all__ = [
@@ -46,16 +50,20 @@ __all__ = [
     "Acknowledge",
     "AnyCommand",
     "Close",
+    "CloseTask",
     "Command",
     "CompleteNode",
     "CustomerReply",
     "Decline",
+    "EditNote",
     "Escalate",
     "Jump",
     "Merge",
     "Note",
+    "OpenTask",
     "Outcome",
     "Pause",
+    "Progress",
     "Rate",
     "Refused",
     "Reopen",
@@ -71,52 +79,29 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The command holds; `events` is empty when it already held."""
-
-    events: tuple[e.Data, ...] = ()
+NOTHING_AROUND = Surroundings()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The command does not apply. `code` is stable, `reason` is a sentence, `missing` lists material that is not there."""
-
-    code: str
-    reason: str
-    missing: tuple[str, ...] = ()
-
-
-Outcome = Accepted | Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a decision may know besides the ticket: names that exist, and the group a person works in."""
-
-    groups: frozenset[str] = frozenset()
-    agents: dict[str, str] | None = None
-    """Agent id -> home group."""
-    heads: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Group -> its lead and its interface person: they may reject what is transferred to the group."""
-    now: datetime | None = None
-    """Business now: an offer is taken late from its end on."""
-    lanes: Callable[[str, str], str] = lambda priority, lane: lane
-    """(priority, present lane) -> lane, as the playbook says."""
-    priorities: frozenset[str] = frozenset()
-    course: Course | None = None
-    """The ticket's flow, ready to take a step; None for kinds without one."""
-    fields: Callable[[dict[str, Any]], str | None] = lambda fields: None
-    """Why these fields do not fit the playbook, or None."""
-
-
-def decide(ticket: Ticket, command: AnyCommand, actor: Actor, around: Surroundings = Surroundings()) -> Outcome:
+def decide(ticket: Ticket, command: AnyCommand, actor: Actor, around: Surroundings = NOTHING_AROUND) -> Outcome:
     """Decide one command on the ticket as it is now (caller holds its lock)."""
     if command.expected_version is not None and command.expected_version != ticket.version:
         return Refused("version", f"the ticket is at version {ticket.version}, not {command.expected_version}")
     if ticket.status == "merged":
         return Refused("merged", f"the ticket was merged into T-{ticket.merged_into}")
-    return _DECIDERS[type(command)](ticket, command, actor, around)
+    outcome = _DECIDERS[type(command)](ticket, command, actor, around)
+    return _with_tasks(ticket, outcome, around) if isinstance(outcome, Accepted) else outcome
+
+
+def _with_tasks(t: Ticket, outcome: Accepted, around: Surroundings) -> Outcome:
+    """What becomes of open todos and task groups when the ticket ends."""
+    over = any(isinstance(one, e.TicketResolved | e.TicketClosed | e.TicketMerged) for one in outcome.events)
+    if not over or not t.open_tasks or around.on_end == "keep":
+        return outcome
+    if around.on_end == "wait":
+        names = ", ".join(one.title for one in t.open_tasks)
+        return Refused("tasks_open", f"to be done first: {names}")
+    closed = (e.TaskClosed(task=one.id, why="the ticket is over") for one in t.open_tasks)
+    return Accepted((*closed, *outcome.events))
 
 
 def _not_open(t: Ticket) -> Refused | None:
@@ -270,11 +255,6 @@ def _moved(where: Node, group: str, agent: str | None, reason: str) -> e.TicketT
     )  # fmt: skip
 
 
-def _note(t: Ticket, c: Note, actor: Actor, around: Surroundings) -> Outcome:
-    said: tuple[e.Data, ...] = (e.TicketNoted(text=c.text),)
-    return Accepted((*said, e.TicketMentioned(people=c.mentions, text=c.text)) if c.mentions else said)
-
-
 def _reply(t: Ticket, c: Reply, actor: Actor, around: Surroundings) -> Outcome:
     if t.status == "closed":
         return Refused("not_open", "the ticket is closed")
@@ -308,7 +288,8 @@ def _set(t: Ticket, c: Set, actor: Actor, around: Surroundings) -> Outcome:
     if refused := _not_open(t):
         return refused
     labels = {name: value for name, value in c.labels.items() if name not in t.labels or t.labels[name].value != value}
-    fields = {name: value for name, value in c.fields.items() if name not in t.fields or t.fields[name] != value}
+    given = {**c.fields, **_longer(t, c.append)}
+    fields = {name: value for name, value in given.items() if name not in t.fields or t.fields[name] != value}
     priority = c.priority if c.priority != t.priority else None
     if priority is not None and around.priorities and priority not in around.priorities:
         return Refused("unknown_priority", f"there is no priority {priority!r}")
@@ -318,6 +299,15 @@ def _set(t: Ticket, c: Set, actor: Actor, around: Surroundings) -> Outcome:
         return Accepted()
     lane = None if priority is None else around.lanes(priority, t.lane)
     return Accepted((e.TicketSet(labels=labels, fields=fields, priority=priority, lane=lane),))
+
+
+def _longer(t: Ticket, append: dict[str, list[Any]]) -> dict[str, Any]:
+    """List fields with further entries."""
+    found: dict[str, Any] = {}
+    for name, entries in append.items():
+        known = t.fields.get(name)
+        found[name] = [*(known if isinstance(known, list) else []), *entries]
+    return found
 
 
 def _pause(t: Ticket, c: Pause, actor: Actor, around: Surroundings) -> Outcome:
@@ -397,11 +387,12 @@ def _complete(t: Ticket, c: CompleteNode, actor: Actor, around: Surroundings) ->
         return _not_open(t) or _no_node(c.node)
     if not t.is_open and t.flow.completed_by.get(c.node) != actor.id:
         return Refused("not_open", f"the ticket is {t.status}")
-    if (wrong := around.fields(c.fields)) is not None:
+    fields = {**c.fields, **_longer(t, c.append)}
+    if (wrong := around.fields(fields)) is not None:
         return Refused("invalid", wrong)
     return _stepped(
         flow.complete(
-            t, course, c.node, by=actor.id, visit=c.visit, material=c.material, fields=c.fields, outcome=c.outcome
+            t, course, c.node, by=actor.id, visit=c.visit, material=c.material, fields=fields, outcome=c.outcome
         )
     )
 
@@ -454,7 +445,11 @@ _DECIDERS: dict[type, Callable[..., Outcome]] = {
     Accept: _accept,
     Decline: _decline,
     Transfer: _transfer,
-    Note: _note,
+    Note: tasks.note,
+    EditNote: tasks.edit_note,
+    OpenTask: tasks.open_task,
+    Progress: tasks.progress,
+    CloseTask: tasks.close_task,
     Reply: _reply,
     CustomerReply: _customer_reply,
     Rate: _rate,

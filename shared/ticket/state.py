@@ -44,8 +44,15 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """The group in which nobody could take it when the router last looked."""
 
 
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody who works on a task, and what they have done of it in percent."""
+
+    person: str
+    progress: int = 0
+
+
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A todo or a joint task group: one owner, members with their progress in percent (of a todo: the owner's alone).
+    """A todo or a joint task group: one owner, members with their progress (of a todo: the owner alone).
 
     `state`: open, done, closed (given up, or over with the ticket).
     """
@@ -54,7 +61,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str
     owner: str
     opened_at: datetime
-    members: dict[str, int] = {}
+    members: tuple[Member, ...] = ()
     due_at: datetime | None = None
     state: str = "open"
     note: int | None = None
@@ -444,7 +451,7 @@ def _awaiting(running: tuple[int, ...], held: tuple[int, ...]) -> _Changes:
 
 
 def _task_opened(t: Ticket, d: e.TaskOpened, at: datetime) -> _Changes:
-    members = dict.fromkeys((d.owner, *d.members), 0)
+    members = tuple(Member(one) for one in dict.fromkeys((d.owner, *d.members)))
     task = Task(d.task, d.title, d.owner, at, members, d.due_at, note=d.note, escalation=d.escalation)
     return {"tasks": (*t.tasks, task)}
 
@@ -453,8 +460,8 @@ def _task_progressed(t: Ticket, d: e.TaskProgressed, at: datetime) -> _Changes:
     tasks = []
     for one in t.tasks:
         if one.id == d.task:
-            members = {**one.members, d.person: d.progress}
-            done = all(progress == 100 for progress in members.values())
+            members = tuple(replace(m, progress=d.progress) if m.person == d.person else m for m in one.members)
+            done = all(m.progress == 100 for m in members)
             one = replace(one, members=members, state="done" if done else "open", closed_at=at if done else None)
         tasks.append(one)
     return {"tasks": tuple(tasks)}

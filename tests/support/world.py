@@ -43,7 +43,7 @@ class World:
         self._keys: dict[tuple[str, ...], str] = {}
         self.database = platform.engine(settings, "test")
         self.deps = platform.deps(settings, self.database, fresh=True)
-        self.engine = Engine(self.deps, self.database)
+        self.engine = Engine(self.deps, self.database, ask=True)
         self.engine.start_at(start)
         self.now = start
         with self.database.connect() as connection:
