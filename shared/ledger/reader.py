@@ -1,9 +1,10 @@
 """Reading the log by position without ever skipping an event.
 
 Positions come from a sequence and become visible when their transaction commits, so a reader that simply goes on from the highest
-it has seen would skip those of a slower transaction. `Settled` remembers a pair (highest position handed out, transactions then
-open): once all of those have ended, every position up to it is final. (A writer has its transaction id before it asks for a
-position, because its first statement locks or inserts a row.)
+it has seen would skip those of a slower transaction. `Settled` remembers a pair (highest position handed out, the transaction id
+that comes next): once all transactions with smaller ids have ended, every position up to it is final. (A writer has its
+transaction id before it asks for a position, because its first statement locks or inserts a row.) The next id is learnt by taking
+it: a snapshot's own upper end says only which transactions have *ended*, and would miss the youngest that are still open.
 """
 
 from __future__ import annotations
@@ -27,15 +28,23 @@ class Settled:
     _pending: list[tuple[int, int]] = field(default_factory=list)
 
     def look(self, connection: Connection) -> int:
-        """Look once, and return the settled position. Cheap: two statements, no table is read."""
+        """Look once, and return the settled position. Cheap: two statements, no table is read, and an id taken only for news."""
         handed_out = connection.exec_driver_sql(
             "select case when is_called then last_value else 0 end from ledger.position_seq"
         ).scalar_one()
-        oldest, newest = connection.exec_driver_sql(
-            "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s"
-        ).one()
-        if not self._pending or self._pending[-1][0] < handed_out:
-            self._pending.append((handed_out, newest))
+        known = self._pending[-1][0] if self._pending else self.position
+        if known < handed_out:
+            oldest, following = connection.exec_driver_sql(
+                """select pg_snapshot_xmin(s)::text::bigint, pg_current_xact_id()::text::bigint
+                from pg_current_snapshot() s"""
+            ).one()
+            self._pending.append((handed_out, following))
+        elif self._pending:
+            oldest = connection.exec_driver_sql(
+                "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+            ).scalar_one()
+        else:
+            return self.position
         while self._pending and self._pending[0][1] <= oldest:
             self.position = max(self.position, self._pending.pop(0)[0])
         del self._pending[1:-1]  # the oldest tells when to move next, the newest how far; those between add nothing

@@ -25,7 +25,7 @@ from shared.access import keys
 from shared.contracts.events import TicketReplied
 from shared.ledger import business
 from shared.ledger.process import Deps, WorkerProcess
-from shared.runtime.settings import Settings
+from shared.runtime.settings import Address, Settings
 from tests.support.ledger import act, open_some
 
 START = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
@@ -121,6 +121,48 @@ def _free_port() -> int:
 
 
 @contextmanager
+def gateway(settings: Settings) -> Iterator[Callable[..., Any]]:
+    """A gateway in this process over given servers; gives `call(method, path, body=None)` of an integrator."""
+    port = _free_port()
+    settings = replace(settings, http=Address("127.0.0.1", port), test_mode=True)
+    database = platform.engine(settings, "keys", pool_size=2)
+    with database.begin() as connection:
+        for role, key in KEYS.items():
+            keys.create(connection, name=role, roles=frozenset({role}), key=key)
+    with _serving(settings):
+        made = World(
+            settings, database, platform.deps(settings, database), f"http://127.0.0.1:{port}", _redis(settings)
+        )
+        yield made.call
+        made.redis.close()
+    database.dispose()
+
+
+def _redis(settings: Settings) -> redis_client.Redis:
+    return redis_client.Redis.from_url(str(settings.redis_url))
+
+
+@contextmanager
+def _serving(settings: Settings) -> Iterator[None]:
+    context = context_of(settings)
+    context.health.start()
+    server = uvicorn.Server(uvicorn.Config(build(context), host="127.0.0.1", port=settings.http.port, log_config=None))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        context.commits.stop()
+        context.health.stop()
+        context.pool.shutdown(wait=False, cancel_futures=True)
+        context.deps.engine.dispose()
+
+
+@contextmanager
 def world(database_url: str, redis_url: str) -> Iterator[World]:
     """A gateway over the shipped playbook, with keys of two roles, and business time in hand."""
     port = _free_port()
@@ -135,22 +177,10 @@ def world(database_url: str, redis_url: str) -> Iterator[World]:
     with database.connect() as connection:
         checked = publish.load("selected", publish.years_around(START))
         publish.publish(deps, connection, checked.playbook, by="test")
-    context = context_of(settings)
-    context.health.start()
-    server = uvicorn.Server(uvicorn.Config(build(context), host="127.0.0.1", port=port, log_config=None))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    made = World(settings, database, deps, f"http://127.0.0.1:{port}", redis_client.Redis.from_url(redis_url))
+    made = World(settings, database, deps, f"http://127.0.0.1:{port}", _redis(settings))
     try:
-        until(lambda: server.started)
-        yield made
+        with _serving(settings):
+            yield made
     finally:
-        server.should_exit = True
-        thread.join(10)
-        context.commits.stop()
-        context.health.stop()
-        context.pool.shutdown(wait=False, cancel_futures=True)
-        context.deps.engine.dispose()
         made.redis.close()
         database.dispose()

@@ -89,6 +89,19 @@ def test_an_open_transaction_holds_back_what_comes_after_it(world: World) -> Non
     complete(before + events)
 
 
+def test_the_youngest_open_transaction_is_not_skipped_either(world: World) -> None:
+    ticket = world.open(1)[0]
+    cursor = world.events()[-1]["sequence"]
+    with world.database.connect() as slow:
+        act_on(
+            slow, ticket, TicketReplied(author="agent", text="slow")
+        )  # nothing else has a position or an id after it
+        page = world.call("GET", f"/v1/events?after={cursor}&wait=1")[1]
+        assert page["items"] == []
+        slow.commit()
+    assert [one["data"]["text"] for one in until(lambda: world.events(page["next"]))] == ["slow"]
+
+
 def test_a_reader_that_waits_is_answered_as_soon_as_something_comes(world: World) -> None:
     ticket = world.open(1)[0]
     cursor = world.events()[-1]["sequence"]
