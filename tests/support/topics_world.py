@@ -32,7 +32,7 @@ START = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
 KEYS = {"integrator": "sb_integrator", "agent": "sb_agent"}
 
 
-def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `what`, asked again and again; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     waiting = threading.Event()
