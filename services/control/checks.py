@@ -170,10 +170,14 @@ def _flows(playbook: Playbook) -> Iterator[Finding]:
 
 
 def _messages(playbook: Playbook) -> Iterator[Finding]:
+    from services.notifier.channels.registry import problems as provider_problems
     from services.notifier.facts import SAMPLE
     from services.notifier.templates import Catalogue
 
     document = playbook.document
+    for index, provider in enumerate(document.channels):
+        for problem in provider_problems(provider):
+            yield ("channels", index), problem, False
     channels = {provider.serves for provider in document.channels} | {"inbox"}
     for index, rule in enumerate(document.messages.rules):
         at: Path_ = ("messages", "rules", index)

@@ -97,6 +97,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         forgetting.stop()
         housekeeping.stop()
         context.commits.stop()
+        context.hub.stop()
         context.health.stop()
         context.pool.shutdown(wait=False, cancel_futures=True)
         context.deps.engine.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from services.notifier.handlers import PlanMessages
+from services.notifier.reports import ApplyReports
 from services.notifier.sender import ChannelSender, NullSender
 from services.notifier.sending import SendMessages
 from services.notifier.topics import backlog
@@ -16,12 +17,12 @@ from shared.ledger.process import Deps, Parts
 def build(deps: Deps) -> Parts:
     """The service, ready to run: planning, and sending through the playbook's providers."""
     sender = ChannelSender(deps, deps.engine)
-    sending = SendMessages(deps, sender, available=sender.available)
+    sending = SendMessages(deps, sender, notes=sender.notes)
     webhooks = WebhookSender(deps)
     topics = TopicPublisher(deps, on_moved=lambda connection, until: _rouse(deps, connection, until))
     return Parts(
         "notifier",
-        handlers=(PlanMessages(deps), sending, PumpSubscriptions(webhooks)),
+        handlers=(PlanMessages(deps), sending, ApplyReports(deps), PumpSubscriptions(webhooks)),
         loops=(sender.circuits,),
         background=(sender, webhooks, topics),
         cap=300,
@@ -36,4 +37,8 @@ def _rouse(deps: Deps, connection: Connection, until: int) -> None:
 
 def build_silent(deps: Deps) -> Parts:
     """The same with a sender that accepts everything and calls nobody: replay, benchmarks."""
-    return Parts("notifier", handlers=(PlanMessages(deps), SendMessages(deps, NullSender(deps, deps.engine))), cap=300)
+    return Parts(
+        "notifier",
+        handlers=(PlanMessages(deps), SendMessages(deps, NullSender(deps, deps.engine)), ApplyReports(deps)),
+        cap=300,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from services.notifier.audience import Recipient, resolve
@@ -107,17 +108,19 @@ def over(waiting: Waiting, ticket: Ticket, reached: Mapping[tuple[str, str], str
     return "the ticket is over" if ticket.status in ("closed", "merged") and waiting.until else None
 
 
-def choose(providers: Sequence[Provider], message_id: int, avoid: frozenset[str] = frozenset()) -> Provider | None:
-    """A provider for a message by weight, the same for the same id; those to avoid only when there is nobody else."""
-    able = [one for one in providers if one.name not in avoid] or list(providers)
-    total = sum(one.weight for one in able)
-    if not able:
+def choose(
+    providers: Sequence[Provider], message_id: int, shares: Mapping[str, float] = MappingProxyType({})
+) -> Provider | None:
+    """A provider for a message by weight times its share (1 when not named), the same for the same id and shares."""
+    if not providers:
         return None
+    parts = [round(one.weight * 100 * shares.get(one.name, 1.0)) for one in providers]
+    total = sum(parts)
     if total == 0:
-        return able[0]
+        return providers[0]
     place = message_id * 2_654_435_761 % 2**32 % total
-    for one in able:
-        place -= one.weight
+    for one, part in zip(providers, parts, strict=True):
+        place -= part
         if place < 0:
             return one
-    return able[-1]
+    return providers[-1]

@@ -1,27 +1,34 @@
 """Sends: one asyncio loop in a thread of its own, drivers by provider, outcomes recorded in batches.
 
-Bulkheads: each provider has its own concurrency and circuit; a provider that does not answer fills its own slots only.
+Bulkheads: each provider has its own concurrency, each webhook host and robot its own few slots; what does not answer fills its own
+slots only. Circuits and shares are common to all workers (`health`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import Engine
 
-from services.notifier import metrics
-from services.notifier.breaker import Breaker
+from services.notifier import health_store, metrics
 from services.notifier.channels.base import Driver, Kind, Net, Options, Outcome, failed
 from services.notifier.channels.http import HttpClient
 from services.notifier.channels.registry import driver_type
-from services.notifier.errors import ConfigError
-from services.notifier.sending import Job, record
+from services.notifier.errors import ConfigError, NotifierError
+from services.notifier.health import State
+from services.notifier.noting import Notes
+from services.notifier.recording import record
+from services.notifier.sending import Job
 from shared.ledger.process import Background, Deps
+from shared.playbook import secrets
 from shared.playbook.messages import Provider, SecretRef
 from shared.runtime import chance
 from shared.runtime.clock import monotonic, utc_now
@@ -32,28 +39,49 @@ log = structlog.get_logger()
 
 RECORD_MOST = 500
 RECORD_WAIT_SECONDS = 0.002
+AHEAD_SECONDS = 2.0
+HOST_SLOTS = 4
+"""Calls to one webhook host or robot at a time."""
 CIRCUITS_SECONDS = 5.0
 """How often the state of every provider's circuit is shown, also while nothing is sent."""
 
 
 def secret(ref: SecretRef) -> str:
     """The value of a secret; raises `ConfigError` naming where it is missing."""
-    if ref.env is not None:
-        value = chance.environment(ref.env)
-        if value is None:
-            raise ConfigError(f"the environment variable {ref.env} is not set")
-        return value
     try:
-        return chance.file_text(str(ref.file))
-    except OSError as error:
-        raise ConfigError(f"{ref.file}: {error.strerror}") from error
+        return secrets.read(ref)
+    except secrets.MissingSecret as error:
+        raise ConfigError(str(error)) from error
 
 
-def show_breaker(provider: str, breaker: Breaker) -> None:
+@dataclass(slots=True)
+class Pace:
+    """How many messages a second went through lately."""
+
+    _per_second: float = 0.0
+    _count: int = 0
+    _since: float = 0.0
+
+    def note(self, count: int, now: float) -> None:
+        """So many more are done."""
+        if now - self._since > 1.0:
+            self._per_second = self.rate(now)
+            self._count, self._since = 0, now
+        self._count += count
+
+    def rate(self, now: float) -> float:
+        """The rate of the last second or so; half of it is forgotten in each second without any."""
+        seconds = now - self._since
+        if seconds > 5.0:
+            return 0.0
+        return max(self._per_second / 2 if seconds > 1.0 else self._per_second, self._count / max(seconds, 1.0))
+
+
+def show_circuit(state: State) -> None:
     """The state of a provider's circuit, as a metric: 1 for the one it is in."""
-    now = breaker.state(monotonic())
-    for state in ("closed", "open", "half_open"):
-        metrics.BREAKER.labels(provider, state).set(now == state)
+    now = "closed" if not state.is_open else "half_open" if state.probed_at is not None else "open"
+    for one in ("closed", "open", "half_open"):
+        metrics.BREAKER.labels(state.provider, one).set(now == one)
 
 
 class ChannelSender(Background):
@@ -62,11 +90,16 @@ class ChannelSender(Background):
     def __init__(self, deps: Deps, engine: Engine) -> None:
         self._deps = deps
         self._engine = engine
+        self.notes = Notes()
+        self._held: Counter[str] = Counter()
+        """Messages of each provider that this process has in hand."""
+        self._most: dict[str, int] = {}
+        self._pace: dict[str, Pace] = defaultdict(Pace)
+        self._hosts: dict[tuple[str, str], asyncio.Semaphore] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._drivers: dict[tuple[str, str], tuple[Driver, asyncio.Semaphore]] = {}
-        self._breakers: dict[str, Breaker] = {}
-        self._answers: deque[tuple[Job, Outcome]] = deque()
+        self._answers: deque[tuple[Job, Outcome | None]] = deque()
         self._answered = threading.Condition()
         self._recorder = threading.Thread(target=self._record, name="recorder", daemon=True)
         self._stopping = False
@@ -92,21 +125,34 @@ class ChannelSender(Background):
         self._thread.join(2)
 
     def _circuits(self) -> None:
-        for name, breaker in list(self._breakers.items()):
-            show_breaker(name, breaker)
+        with self._engine.connect() as connection:
+            states = health_store.read(connection)
+            connection.rollback()
+        for state in states.values():
+            show_circuit(state)
 
-    def available(self, provider: str) -> bool:
-        """Whether a provider's circuit lets a call through."""
-        breaker = self._breakers.get(provider)
-        return breaker is None or breaker.allows(monotonic())
+    def room(self) -> Mapping[str, int]:
+        """How many more messages of each provider this process takes: what it does in some seconds, and at least twice what it can
+        have under way. A message's lease runs from its mark, so that it must not lie about.
+        """
+        with self._answered:
+            now = monotonic()
+            return {
+                name: max(0, max(most, int(self._pace[name].rate(now) * AHEAD_SECONDS)) - self._held[name])
+                for name, most in self._most.items()
+            }
 
     def take(self, jobs: Sequence[Job]) -> None:
         """Send jobs whose `sending` is committed. Called from the lanes' threads."""
+        by_provider: dict[tuple[str, int], list[Job]] = {}
         with self._answered:
             self._in_flight += len(jobs)
-        by_provider: dict[tuple[str, int], list[Job]] = {}
-        for job in jobs:
-            by_provider.setdefault((job.provider.name, job.row.playbook), []).append(job)
+            for job in jobs:
+                self._held[job.called] += 1
+                by_provider.setdefault((job.called, job.row.playbook), []).append(job)
+                if job.called not in self._most:
+                    size = driver_type(job.provider.driver).batch_size
+                    self._most[job.called] = 2 * job.provider.concurrency * max(1, size)
         for group in by_provider.values():
             asyncio.run_coroutine_threadsafe(self._send(group), self._loop)
 
@@ -124,19 +170,36 @@ class ChannelSender(Background):
         except ConfigError as error:
             self._answer([(job, failed(Kind.BAD_ACCOUNT, "config", str(error))) for job in jobs])
             return
-        size = max(1, driver.batch_size)
-        parts = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-        await asyncio.gather(*(self._call(driver, slots, part) for part in parts))
+        calls = [job for job in jobs if not job.look]
+        parts = _parts(calls, max(1, driver.batch_size))
+        looks = [self._look(driver, slots, job) for job in jobs if job.look]
+        await asyncio.gather(*looks, *(self._call(driver, slots, part) for part in parts))
 
     async def _call(self, driver: Driver, slots: asyncio.Semaphore, jobs: list[Job]) -> None:
-        async with slots:
+        async with self._bulkhead(jobs[0]), slots:
             outcomes = await driver.send([job.message for job in jobs])
         crash_point("delivery.called")
-        breaker = self._breakers.setdefault(jobs[0].provider.name, Breaker())
-        for outcome in outcomes:
-            breaker.note(outcome.kind, monotonic())
-        show_breaker(jobs[0].provider.name, breaker)
         self._answer(list(zip(jobs, outcomes, strict=True)))
+
+    async def _look(self, driver: Driver, slots: asyncio.Semaphore, job: Job) -> None:
+        async with slots:
+            try:
+                found = await driver.lookup(job.message)
+            except (NotifierError, TimeoutError, OSError) as error:  # the query itself failed: nothing is known
+                found = Outcome(Kind.UNKNOWN, code=type(error).__name__, detail=str(error)[:200])
+        self._answer([(job, found)])
+
+    def _bulkhead(self, job: Job) -> AbstractAsyncContextManager[Any]:
+        """A webhook's host and a robot's group have few slots of their own, so that a slow one holds up its own only."""
+        if job.provider.serves not in ("webhook", "robot"):
+            return nullcontext()
+        place = urlsplit(job.message.address).netloc or job.message.address
+        key = (job.called, place)
+        if key not in self._hosts:
+            if len(self._hosts) > 10_000:
+                self._hosts.clear()
+            self._hosts[key] = asyncio.Semaphore(HOST_SLOTS)
+        return self._hosts[key]
 
     def _driver(self, provider: Provider) -> tuple[Driver, asyncio.Semaphore]:
         key = (provider.name, repr(provider))
@@ -157,13 +220,13 @@ class ChannelSender(Background):
 
     # ---- recording ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, answers: Sequence[tuple[Job, Outcome]]) -> None:
+    def _answer(self, answers: Sequence[tuple[Job, Outcome | None]]) -> None:
         with self._answered:
             self._answers.extend(answers)
             self._answered.notify_all()
 
     def _record(self) -> None:
-        pending: list[tuple[Job, Outcome]] = []
+        pending: list[tuple[Job, Outcome | None]] = []
         while True:
             with self._answered:
                 while not self._answers and not pending:
@@ -174,7 +237,7 @@ class ChannelSender(Background):
                 while self._answers and len(pending) < RECORD_MOST:
                     pending.append(self._answers.popleft())
             try:
-                self._deps.bells.ring(record(self._engine, self._deps, pending, chance.fraction))
+                self._deps.bells.ring(record(self._engine, self._deps, pending, chance.fraction, self.notes))
             except Exception as error:  # the database is away: the answers are kept until it is back, or the lease ends
                 log.warning("outcomes_wait", count=len(pending), error=f"{type(error).__name__}: {error}"[:200])
                 with self._answered:
@@ -185,20 +248,50 @@ class ChannelSender(Background):
             beat("notifier", "recorder", 0.5)
             with self._answered:
                 self._in_flight -= len(pending)
+                done = Counter(job.called for job, _ in pending)
+                self._held.subtract(done)
+                for name, count in done.items():
+                    self._pace[name].note(count, monotonic())
                 self._answered.notify_all()
             pending = []
 
 
-class NullSender:
-    """Accepts everything at once and records it: for replay and benchmarks. `sent` counts by channel."""
+def _parts(jobs: list[Job], size: int) -> list[list[Job]]:
+    """What goes to the driver together; urgent ones go singly where a batch is slower than a call."""
+    urgent = [[job] for job in jobs if job.row.urgency == "urgent"] if size > 1 else []
+    rest = [job for job in jobs if job.row.urgency != "urgent"] if size > 1 else jobs
+    return urgent + [rest[start : start + size] for start in range(0, len(rest), size)]
 
-    def __init__(self, deps: Deps, engine: Engine, *, on_send: Callable[[Sequence[Job]], None] | None = None) -> None:
-        self._deps, self._engine, self._on_send = deps, engine, on_send
+
+def accepts(job: Job) -> Outcome:
+    """The answer of a provider that takes everything."""
+    return Outcome(Kind.ACCEPTED, provider_id=f"null-{job.row.id}")
+
+
+class NullSender:
+    """Answers at once without calling anybody, and records it: for replay and benchmarks."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        engine: Engine,
+        *,
+        on_send: Callable[[Sequence[Job]], None] | None = None,
+        answer: Callable[[Job], Outcome | None] = accepts,
+    ) -> None:
+        self._deps, self._engine, self._on_send, self._answer = deps, engine, on_send, answer
+        self.notes = Notes()
+
+    def room(self) -> Mapping[str, int]:
+        """Always room."""
+        return {}
 
     def take(self, jobs: Sequence[Job]) -> None:
-        """Answer `accepted` for all and record that."""
+        """Answer all and record that."""
         if self._on_send is not None:
             self._on_send(jobs)
-        answers = [(job, Outcome(Kind.ACCEPTED, provider_id=f"null-{job.row.id}")) for job in jobs]
+        answers = [(job, self._answer(job)) for job in jobs]
         for start in range(0, len(answers), RECORD_MOST):
-            record(self._engine, self._deps, answers[start : start + RECORD_MOST], lambda: 0.5)
+            self._deps.bells.ring(
+                record(self._engine, self._deps, answers[start : start + RECORD_MOST], lambda: 0.5, self.notes)
+            )

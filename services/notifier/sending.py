@@ -6,50 +6,35 @@ The lease is the agenda's own instant: a message in state `sending` that comes d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Protocol
 
-import structlog
-from sqlalchemy import Engine
-
-from services.notifier import metrics, store
-from services.notifier.channels.base import Kind, Message, Outcome
-from services.notifier.errors import TemplateError
-from services.notifier.facts import NO_LINKS, facts
+from services.notifier import caps, receipt_store, store
+from services.notifier.channels.base import Content, Driver, Kind, Message, Outcome
+from services.notifier.channels.registry import driver_type
+from services.notifier.composing import Composer
+from services.notifier.errors import ConfigError, TemplateError
 from services.notifier.handlers import compiled
-from services.notifier.outcomes import judge, lost
-from services.notifier.planning import choose
+from services.notifier.limits import Limits
+from services.notifier.noting import Notes
+from services.notifier.outcomes import LOOKS, looked, lost, resend_safe
+from services.notifier.recording import FOLLOW_SECONDS, Changes, changed, event, judged
+from services.notifier.routing import Budget, Routes, Wait
 from services.notifier.store import Row
-from shared.access import links
-from shared.contracts import events as e
-from shared.contracts.envelope import Actor, New
-from shared.contracts.providers.inbound import CALLBACK_SECRETS
-from shared.directory.people import Person
-from shared.ledger import business
+from shared.contracts.envelope import New
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Provider
+from shared.playbook.model import Playbook
 from shared.runtime import chance
 from shared.runtime.crash import crash_point
-from shared.ticket.state import MAIN, Ticket
 
-log = structlog.get_logger()
-
+_DONE = frozenset(("sent", "delivered", "read", "suppressed", "cancelled"))
+USELESS = "no longer of use"
 LEASE_SLACK = timedelta(seconds=10)
 """Beyond the provider's own time-out, before a message in `sending` counts as lost."""
-NOTIFIER = Actor(kind="service", id="notifier")
-
-_EVENTS: dict[
-    str, type[e.DeliverySent] | type[e.DeliveryFailed] | type[e.DeliveryUnknown] | type[e.DeliverySuppressed]
-] = {
-    "sent": e.DeliverySent,
-    "failed": e.DeliveryFailed,
-    "unknown": e.DeliveryUnknown,
-    "suppressed": e.DeliverySuppressed,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +45,16 @@ class Job:
     epoch: int
     provider: Provider
     message: Message
+    look: bool = False
+    """Only ask the provider what it knows of the message."""
+    can_look: bool = False
+    carries: int = 0
+    """How many others it carries."""
+
+    @property
+    def called(self) -> str:
+        """Name of the provider that is called."""
+        return self.provider.name
 
 
 class Sender(Protocol):
@@ -67,6 +62,9 @@ class Sender(Protocol):
 
     def take(self, jobs: Sequence[Job]) -> None:
         """Send, in its own time."""
+
+    def room(self) -> Mapping[str, int]:
+        """How many more messages of each provider this process can take; one that is not named has room."""
 
 
 class SendMessages:
@@ -80,89 +78,191 @@ class SendMessages:
         deps: Deps,
         sender: Sender,
         *,
-        available: Callable[[str], bool] = lambda _: True,
         tables: store.Tables = store,
+        notes: Notes | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self._deps, self._tables = deps, tables
-        self._sender = sender
-        self._available = available
+        self._deps, self._tables, self._sender = deps, tables, sender
+        self._notes = notes or Notes()
+        self._budget = Budget()
+        self._limits = limits or Limits(deps.settings.redis_url)
         self._key = b""
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Mark what can be sent, record what was lost, hold what its provider cannot take now."""
-        rows = {row.id: row for row in self._tables.rows(unit.connection, [work.id for work in batch])}
-        tickets = self._tables.tickets(
-            unit.connection, [row.ticket_id for row in rows.values() if row.ticket_id is not None]
-        )
-        directory = self._deps.directory.get(unit.connection)
-        jobs: list[Job] = []
-        linked: list[dict[str, Any]] = []
-        marked: list[dict[str, Any]] = []
-        recorded: list[dict[str, Any]] = []
-        results: list[Result] = []
-        for work in batch:
-            row = rows[work.id]
-            done = self._over(unit, work, row)
-            if done is not None:
-                results.append(done[0])
-                recorded.append(done[1])
-                continue
-            ticket = tickets.get(row.ticket_id or 0)
-            job = self._job(unit, row, ticket, directory.person(row.recipient), linked)
-            if isinstance(job, Outcome):
-                result, record = _judged(work, row, row.provider, job, unit, 0.5)
-                results.append(result)
-                recorded.append(record)
-                continue
-            jobs.append(job)
-            marked.append({"id": row.id, "epoch": job.epoch, "provider": job.provider.name, "at": unit.now})
-            lease = timedelta(seconds=job.provider.timeout.total_seconds()) + LEASE_SLACK
-            results.append(Result(work, (), unit.now + lease))
-        if marked:
-            self._tables.sending(unit.connection, marked)
-            self._tables.keep_links(unit.connection, linked)
-            unit.after_commit.append(lambda: self._hand_over(jobs))
-        if recorded:
-            self._tables.record(unit.connection, recorded)
-        return results
+        return _Batch(self, unit, batch).run()
 
-    def _hand_over(self, jobs: list[Job]) -> None:
+    def link_key(self) -> bytes:
+        """What links are sealed with."""
+        if not self._key:
+            settings = self._deps.settings
+            self._key = (settings.link_key or chance.kept_secret(settings.home, "link.key")).encode()
+        return self._key
+
+    def hand_over(self, jobs: list[Job]) -> None:
+        """Called after the commit."""
         crash_point("delivery.claimed")
         self._sender.take(jobs)
 
-    def _over(self, unit: Unit, work: Work, row: Row) -> tuple[Result, dict[str, Any]] | None:
-        now = unit.now
+    @property
+    def parts(self) -> tuple[Deps, store.Tables, Sender, Notes, Budget, Limits]:
+        return self._deps, self._tables, self._sender, self._notes, self._budget, self._limits
+
+
+@dataclass(slots=True)
+class _Marked:
+    jobs: list[Job] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    bundled: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Batch:
+    """One claimed batch being decided."""
+
+    def __init__(self, handler: SendMessages, unit: Unit, batch: Sequence[Work]) -> None:
+        self.handler, self.unit, self.batch = handler, unit, batch
+        self.deps, self.tables, sender, notes, budget, limits = handler.parts
+        self.rows = {row.id: row for row in self.tables.rows(unit.connection, [work.id for work in batch])}
+        states = self.tables.health(unit.connection)
+        notes.watch(states.values())
+        self.routes = Routes(unit.connection, unit.now, states, sender.room(), budget, limits)
+        wanted = [row.ticket_id for row in self.rows.values() if row.ticket_id is not None]
+        self.composer = Composer(
+            self.deps.settings, handler.link_key(), self.deps.directory.get(unit.connection),
+            self.tables.tickets(unit.connection, wanted), unit.now,
+        )  # fmt: skip
+        self.changes, self.marked = Changes(self.tables), _Marked()
+        self.carried: set[int] = set()
+        self.gates: dict[str, Wait] = {}
+
+    def run(self) -> list[Result]:
+        unit = self.unit
+        over = {work.id: done for work in self.batch if (done := self._over(work, self.rows[work.id])) is not None}
+        left = [work for work in self.batch if work.id not in over]
+        capped = caps.waits(unit, self.deps, [self.rows[work.id] for work in left], self.tables)
+        for work in left:
+            row = self.rows[work.id]
+            if work.id in self.carried:
+                continue
+            over[work.id] = self._wait(work, row, capped[work.id]) if work.id in capped else self._send(work, row)
+        if self.marked.jobs:
+            jobs = self.marked.jobs
+            self.tables.sending(unit.connection, self.marked.rows)
+            self.tables.keep_links(unit.connection, self.composer.linked)
+            unit.after_commit.append(lambda: self.handler.hand_over(jobs))
+        if self.marked.bundled:
+            self.tables.record(unit.connection, self.marked.bundled)
+        self.changes.write(unit)
+        return [over[work.id] if work.id in over else Result(work, (), None) for work in self.batch]
+
+    # ---- what is not sent --------------------------------------------------------------------------------------------
+
+    def _over(self, work: Work, row: Row) -> Result | None:
+        """What is to be done with a message that is not to be sent now, or None."""
+        now = self.unit.now
         if row.state == "sending":
-            return _judged(work, row, row.provider, lost(row), unit, 0.5)
+            driver = self._driver(row)
+            safe = driver is not None and driver.has_idempotency and driver.idempotent_in_batch
+            can_look = driver is not None and driver.has_lookup
+            return judged(work, row, row.provider, lost(safe), now, 0.5, self.changes, can_look=can_look)
+        if row.state == "failed":
+            return self._follow(work, row)
+        if row.state in _DONE or row.bundle is not None:
+            return Result(work, (), None)
         if row.valid_until is not None and now > row.valid_until:
-            gone = e.DeliverySuppressed(
-                ticket=row.ticket_id, recipient=row.recipient, channel=row.channel, provider=row.provider,
-                attempt=len(row.attempts), detail="no longer of use",
-            )  # fmt: skip
-            unit.after_commit.append(metrics.DELIVERIES.labels(row.channel, row.provider, "suppressed").inc)
-            return Result(work, (New(gone),)), _row(row, work.version + 1, "suppressed", "no longer of use", now)
+            self.changes.counts[row.channel, row.provider, "suppressed"] += 1
+            self.changes.rows.append(changed(row, work.version + 1, "suppressed", USELESS, now))
+            return Result(work, (New(event("suppressed", row, row.provider, USELESS)),))
         return None
 
-    def _job(
-        self, unit: Unit, row: Row, ticket: Ticket | None, person: Person | None, linked: list[dict[str, Any]]
-    ) -> Job | Outcome:
-        playbook = self._deps.playbooks.get(unit.connection, row.playbook)
-        known = compiled(playbook)
-        candidates = known.providers.get(row.channel, ())
-        sick = frozenset(one.name for one in candidates if not self._available(one.name))
-        provider = choose(candidates, row.id, sick | _tried(row))
-        if provider is None:
-            return Outcome(Kind.BAD_MESSAGE, code="no_provider", detail=f"no provider serves {row.channel}")
-        if provider.name in sick:
-            return Outcome(Kind.THROTTLED, code="circuit_open", after=timedelta(seconds=5))
-        given = facts(ticket, row.event_type, row.event, _shown(row, person), playbook.document.access.masks)
+    def _follow(self, work: Work, row: Row) -> Result:
+        """A failed message sees to it that the next step of its plan is taken up: its ticket may have been busy."""
+        left = receipt_store.overdue(self.unit.connection, [row], self.unit.now)
+        self.unit.rouse("notifier", left)
+        return Result(work, (), self.unit.now + timedelta(seconds=FOLLOW_SECONDS) if left else None)
+
+    def _wait(self, work: Work, row: Row, wait: Wait) -> Result:
+        """Held, with the reason; the row is written only where that says something new."""
+        state = "unknown" if row.state == "unknown" else "held"
+        if wait.briefly and row.gather is None:
+            return Result(work, (), wait.until)
+        if (row.state, row.reason) != (state, wait.reason) or (wait.gather is not None and row.gather is None):
+            kept = changed(row, work.version, state, wait.reason, self.unit.now)
+            self.changes.rows.append(kept | {"gather": wait.gather})
+        return Result(work, (), max(wait.until, self.unit.now + timedelta(milliseconds=20)))
+
+    # ---- what is sent ------------------------------------------------------------------------------------------------
+
+    def _send(self, work: Work, row: Row) -> Result:
+        if row.gather is not None and row.gather in self.gates:
+            return self._wait(work, row, self.gates[row.gather])
+        playbook = self._playbook(row)
+        candidates = compiled(playbook).providers.get(row.channel, ())
+        if not candidates:
+            none = Outcome(Kind.BAD_MESSAGE, code="no_provider", detail=f"no provider serves {row.channel}")
+            return judged(work, row, row.provider, none, self.unit.now, 0.5, self.changes)
+        if row.state == "unknown" and (look := self._look(work, row, playbook)) is not None:
+            return look
+        if row.state == "unknown" and resend_safe(row) and row.on_unknown != "resend":
+            # only its own provider folds the second copy
+            candidates = tuple(one for one in candidates if one.name == row.provider) or candidates
+        found = self.routes.choose(row, candidates, chance.fraction())
+        if isinstance(found, Wait):
+            if row.gather is not None:
+                self.gates[row.gather] = found
+            return self._wait(work, row, found)
         try:
-            template = known.catalogue.find(row.rule, row.channel, row.locale)
-            if template.linked:
-                given |= self._links(row, ticket, person, template.actions, provider, unit.now, linked)
-            content = template.render(given, provider.name)
+            others = self._others(row)
+            content = self._content(row, playbook, found, others)
         except TemplateError as error:
-            return Outcome(Kind.BAD_MESSAGE, code="template", detail=str(error)[:200])
+            refused = Outcome(Kind.BAD_MESSAGE, code="template", detail=str(error)[:200])
+            return judged(work, row, row.provider, refused, self.unit.now, 0.5, self.changes)
+        self._carry(row, others)
+        return self._mark(work, row, found, content, carries=len(others))
+
+    def _look(self, work: Work, row: Row, playbook: Playbook) -> Result | None:
+        """Ask the provider that may have the message, while there are look-ups left."""
+        provider = compiled(playbook).provider(row.provider)
+        driver = self._driver(row)
+        if driver is None or not driver.has_lookup or provider.name != row.provider or looked(row) >= LOOKS:
+            return None
+        return self._mark(work, row, provider, Content(), look=True)
+
+    def _others(self, row: Row) -> list[Row]:
+        if row.gather is None:
+            return []
+        connection = self.unit.connection
+        waiting = self.tables.gathered(connection, row.gather, row.id)
+        found = [*waiting, *self.tables.carried(connection, [row.id])]
+        return sorted(found, key=lambda one: one.id)
+
+    def _content(self, row: Row, playbook: Playbook, provider: Provider, others: Sequence[Row]) -> Content:
+        if not others:
+            return self.composer.content(row, playbook, provider)
+        pairs = sorted([(row, playbook), *((one, self._playbook(one)) for one in others)], key=lambda one: one[0].id)
+        missing = [one.ticket_id for one, _ in pairs if one.ticket_id is not None]
+        known = dict(self.composer.tickets) | self.tables.tickets(self.unit.connection, missing)
+        self.composer.tickets = known
+        return self.composer.bundle(row, pairs, provider, playbook.document.messages.digest.max_items)
+
+    def _carry(self, row: Row, others: Sequence[Row]) -> None:
+        """Those that this message carries wait for what becomes of it, and for nothing else."""
+        for one in others:
+            self.carried.add(one.id)
+            if one.bundle is None:
+                told = f"goes out with message {row.id}"
+                kept = changed(one, one.version, "held", told, self.unit.now) | {"bundle": row.id}
+                self.marked.bundled.append(kept)
+                if one.id not in self.rows:
+                    work = Work("delivery", one.id, one.urgency, one.version, one.version, 0, 0, self.unit.now, None)
+                    self.unit.settle("notifier", Result(work, (), None))
+
+    def _mark(
+        self, work: Work, row: Row, provider: Provider, content: Content, *, look: bool = False, carries: int = 0
+    ) -> Result:
+        ticket = self.composer.tickets.get(row.ticket_id or 0)
+        driver = driver_type(provider.driver)
+        first = row.attempts[0].get("at") if row.attempts else None
         message = Message(
             message_id=f"sb-{row.id}",
             address=row.address,
@@ -170,137 +270,21 @@ class SendMessages:
             urgency=row.urgency,
             valid_until=row.valid_until,
             thread="" if ticket is None else ticket.number,
+            attempted_at=None if first is None else datetime.fromisoformat(str(first)),
             provider_id=row.provider_id,
         )
-        return Job(row, row.epoch + 1, provider, message)
+        job = Job(row, row.epoch + 1, provider, message, look, driver.has_lookup, carries)
+        self.marked.jobs.append(job)
+        self.marked.rows.append({"id": row.id, "epoch": job.epoch, "provider": provider.name, "at": self.unit.now})
+        lease = timedelta(seconds=provider.timeout.total_seconds()) + LEASE_SLACK
+        return Result(work, (), self.unit.now + lease)
 
-    def _links(
-        self,
-        row: Row,
-        ticket: Ticket | None,
-        person: Person | None,
-        actions: Sequence[str],
-        provider: Provider,
-        now: datetime,
-        linked: list[dict[str, Any]],
-    ) -> dict[str, Any]:
-        """One-click links of a message to a person about a ticket, gathered for the same commit that marks it `sending`."""
-        if ticket is None or person is None:
-            return NO_LINKS
-        settings = self._deps.settings
-        if not self._key:
-            self._key = (settings.link_key or chance.kept_secret(settings.home, "link.key")).encode()
-        node, escalation = row.event.get("node"), row.event.get("escalation", ticket.escalation)
-        made = links.make(
-            self._key, row.id, actions, ticket_id=ticket.id, person=person.id,
-            assignment=row.event.get("assignment", ticket.assignment), escalation=escalation,
-            node=None if node == MAIN else node, expires_at=now + links.LIFETIME,
-        )  # fmt: skip
-        linked.append(made.row)
-        urls = {action: f"{settings.public}/a/{token}" for action, token in made.tokens.items()}
-        wanted = CALLBACK_SECRETS.get(provider.driver)
-        calls_back = wanted is not None and all(name in provider.secrets for name in wanted)
-        return {
-            "links": urls,
-            "code": made.code,
-            "action_values": made.tokens,
-            "action_urls": {} if calls_back else urls,
-        }
+    def _driver(self, row: Row) -> type[Driver] | None:
+        try:
+            return driver_type(compiled(self._playbook(row)).provider(row.provider).driver)
+        except ConfigError:
+            return None
 
-
-def record(
-    engine: Engine, deps: Deps, answers: Sequence[tuple[Job, Outcome]], jitter: Callable[[], float]
-) -> set[tuple[str, str]]:
-    """Record outcomes of a batch in one transaction; those whose epoch is stale are left alone. Returns what to ring."""
-    with engine.connect() as connection:
-        unit = Unit(connection, business.now(connection), NOTIFIER, deps.playbook_number(connection))
-        record_on(unit, answers, jitter)
-        unit.flush()
-        connection.commit()
-    unit.committed()
-    crash_point("delivery.recorded")
-    return unit.woken
-
-
-def record_on(
-    unit: Unit,
-    answers: Sequence[tuple[Job, Outcome]],
-    jitter: Callable[[], float],
-    tables: store.Tables = store,
-) -> None:
-    """The same inside the caller's transaction; the caller flushes and commits."""
-    by_id = {job.row.id: (job, outcome) for job, outcome in answers}
-    recorded: list[dict[str, Any]] = []
-    for row in tables.rows(unit.connection, list(by_id), lock=True):
-        job, outcome = by_id[row.id]
-        if row.state != "sending" or row.epoch != job.epoch:
-            log.warning(
-                "stale_outcome", message=row.id, ticket=str(row.ticket_id), correlation=f"ticket-{row.ticket_id}",
-                epoch=job.epoch, now=row.epoch, outcome=str(outcome.kind),
-            )  # fmt: skip
-            continue
-        work = Work("delivery", row.id, row.urgency, row.version, row.version, 0, 0, unit.now, None)
-        result, kept = _judged(work, row, job.provider.name, outcome, unit, jitter())
-        unit.settle("notifier", result)
-        recorded.append(kept)
-    if recorded:
-        tables.record(unit.connection, recorded)
-
-
-def _judged(
-    work: Work, row: Row, provider: str, outcome: Outcome, unit: Unit, jitter: float
-) -> tuple[Result, dict[str, Any]]:
-    now = unit.now
-    verdict = judge(row, outcome, now, jitter)
-    number = len(row.attempts) + 1
-    events: tuple[New, ...] = ()
-    if verdict.event is not None:
-        data = _EVENTS[verdict.event](
-            ticket=row.ticket_id, recipient=row.recipient, channel=row.channel, provider=provider, attempt=number,
-            provider_id=outcome.provider_id, detail=(verdict.reason or "")[:200],
-        )  # fmt: skip
-        events = (New(data),)
-    attempt = {
-        "at": now,
-        "provider": provider,
-        "outcome": str(outcome.kind),
-        "code": outcome.code,
-        "detail": outcome.detail,
-        "provider_id": outcome.provider_id,
-    }
-    unit.after_commit.append(metrics.DELIVERIES.labels(row.channel, provider, str(outcome.kind)).inc)
-    if outcome.kind is Kind.ACCEPTED:
-        took = (now - row.created_at).total_seconds()
-        unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row.channel).observe, took))
-    kept = _row(row, work.version + len(events), verdict.state, verdict.reason, now) | {
-        "failures": verdict.failures,
-        "provider_id": outcome.provider_id,
-        "provider": provider,
-        "attempt": attempt,
-    }
-    return Result(work, events, verdict.retry_at), kept
-
-
-def _shown(row: Row, person: Person | None) -> dict[str, Any]:
-    """The recipient as templates name them."""
-    name, zone = ("", None) if person is None else (person.name, person.zone)
-    return {"id": row.recipient, "name": name, "locale": row.locale, "zone": zone or "UTC"}
-
-
-def _row(row: Row, version: int, state: str, reason: str | None, now: datetime) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "version": version,
-        "state": state,
-        "reason": reason,
-        "failures": row.failures,
-        "provider_id": None,
-        "provider": row.provider,
-        "attempt": None,
-        "at": now,
-    }
-
-
-def _tried(row: Row) -> frozenset[str]:
-    """Providers that refused our account for this message."""
-    return frozenset(str(one["provider"]) for one in row.attempts if one.get("outcome") == str(Kind.BAD_ACCOUNT))
+    def _playbook(self, row: Row) -> Playbook:
+        found: Playbook = self.deps.playbooks.get(self.unit.connection, row.playbook)
+        return found

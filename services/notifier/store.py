@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from sqlalchemy import Connection
 
 from services.notifier.planning import Waiting
-from shared.access import links
+from shared.access import links as action_links
 from shared.ledger.unit import decode_ticket
+from shared.playbook.messages import Storm
 from shared.runtime import arrays, copying
 from shared.ticket.state import Ticket
+
+if TYPE_CHECKING:
+    from services.notifier.gathering import Window
+    from services.notifier.health import State
+    from services.notifier.receipts import Kept
 
 _encoder = msgspec.json.Encoder()
 
 
-def _json(rows: Any) -> str:
+def as_json(rows: Any) -> str:
+    """Rows as a `json_to_recordset` parameter."""
     return _encoder.encode(rows).decode()
 
 
@@ -58,6 +66,10 @@ class Row:
     valid_until: datetime | None
     attempts: list[dict[str, Any]]
     created_at: datetime
+    event_version: int | None = None
+    gather: str | None = None
+    bundle: int | None = None
+    reason: str | None = None
 
 
 _NOTIFICATION: copying.Columns = {
@@ -71,7 +83,8 @@ _MESSAGE: copying.Columns = {
     "playbook": copying.number, "event_type": copying.text, "event": copying.json, "recipient": copying.text,
     "channel": copying.text, "provider": copying.text, "address": copying.text, "locale": copying.text,
     "urgency": copying.text, "on_unknown": copying.text, "state": copying.text, "valid_until": copying.instant,
-    "attempts": copying.json, "provider_id": copying.text, "created_at": copying.instant,
+    "attempts": copying.json, "provider_id": copying.text, "event_version": copying.number, "content": copying.json,
+    "reason": copying.text, "gather": copying.text, "created_at": copying.instant,
 }  # fmt: skip
 _KNOWN = """
 select n.event_kind, n.event_item, n.event_version, n.recipient, n.channel
@@ -80,8 +93,10 @@ join notifier.notification n on n.event_kind = x.kind and n.event_item = x.item 
 """
 """Promises that were made already for these events."""
 _TURN = """
-update notifier.notification n set state = x.state, reason = x.reason, message_id = x.message_id, updated_at = x.updated_at
-from json_to_recordset(%(turned)s) as x (id bigint, state text, reason text, message_id bigint, updated_at timestamptz)
+update notifier.notification n set state = x.state, reason = x.reason, message_id = x.message_id,
+    due_at = coalesce(x.due_at, n.due_at), updated_at = x.updated_at
+from json_to_recordset(%(turned)s) as x (id bigint, state text, reason text, message_id bigint, due_at timestamptz,
+    updated_at timestamptz)
 where n.id = x.id and n.state = 'planned'
 returning n.message_id
 """
@@ -90,25 +105,51 @@ select id, event_type, rule, recipient, channel, until, due_at, ticket_id, playb
 from notifier.notification where ticket_id = any(%(ids)s) and state = 'planned' order by ticket_id, due_at, id
 """
 _REACHED = "select ticket_id, rule, recipient, state from notifier.message where ticket_id = any(%(ids)s)"
-_ROWS = """
-select id, version, ticket_id, rule, playbook, event_type, event, recipient, channel, provider, address, locale, urgency,
-    on_unknown, state, epoch, failures, provider_id, valid_until, attempts, created_at
-from notifier.message where id = any(%(ids)s) order by id {lock}
-"""
+COLUMNS = """m.id, m.version, m.ticket_id, m.rule, m.playbook, m.event_type, m.event, m.recipient, m.channel, m.provider, m.address,
+    m.locale, m.urgency, m.on_unknown, m.state, m.epoch, m.failures, m.provider_id, m.valid_until, m.attempts,
+    m.created_at, m.event_version, m.gather, m.bundle, m.reason"""
+"""A message as `Row` takes it."""
+_ROWS = f"select {COLUMNS} from notifier.message m where m.id = any(%(ids)s) order by m.id"
+_LOCKED = "select id, version, state, epoch from notifier.message where id = any(%(ids)s) order by id for update"
 _SENDING = """
-update notifier.message m set state = 'sending', epoch = x.epoch, provider = x.provider, updated_at = x.at
+update notifier.message m set state = 'sending', epoch = x.epoch, provider = x.provider, sent_at = x.at, updated_at = x.at
 from unnest(%(ids)s, %(epochs)s, %(providers)s, %(ats)s) as x (id, epoch, provider, at) where m.id = x.id
 """
 _RECORD = """
 update notifier.message m set version = x.version, state = x.state, reason = x.reason, failures = x.failures,
     provider_id = coalesce(x.provider_id, m.provider_id), provider = x.provider,
     attempts = case when x.attempt is null then m.attempts else m.attempts || jsonb_build_array(x.attempt::jsonb) end,
-    updated_at = x.at
-from unnest(%(ids)s, %(versions)s, %(states)s, %(reasons)s, %(failures)s, %(provider_ids)s, %(providers)s, %(attempts)s, %(ats)s)
-    as x (id, version, state, reason, failures, provider_id, provider, attempt, at)
+    gather = case when x.state in ('held', 'unknown') then coalesce(x.gather, m.gather) end,
+    bundle = coalesce(x.bundle, m.bundle), updated_at = x.at
+from unnest(%(ids)s, %(versions)s, %(states)s, %(reasons)s, %(failures)s, %(provider_ids)s, %(providers)s, %(attempts)s,
+    %(gathers)s, %(bundles)s, %(ats)s)
+    as x (id, version, state, reason, failures, provider_id, provider, attempt, gather, bundle, at)
 where m.id = x.id
 """
 _TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(ids)s)"
+_DEAD = """
+select d.channel, d.address, d.since, d.reason
+from json_to_recordset(%(rows)s) as x (channel text, address text)
+join notifier.dead_address d on d.channel = x.channel and d.address = x.address
+"""
+CARRIED_MOST = 2_000
+"""Messages that one carries."""
+RECIPIENTS = 0x5163
+"""Key space of the advisory locks on recipients."""
+_GATHERED = f"""
+select {COLUMNS} from notifier.message m where m.gather = %(key)s and m.state = 'held' and m.bundle is null and m.id <> %(id)s
+order by m.id limit %(limit)s for update of m skip locked
+"""
+_CARRIED = f"select {COLUMNS} from notifier.message m where m.bundle = any(%(ids)s) order by m.id for update of m"
+_SENT_LATELY = """
+select m.recipient, m.channel, m.ticket_id, m.sent_at
+from unnest(%(recipients)s::text[]) as x (recipient) cross join lateral (
+    select * from notifier.message n where n.recipient = x.recipient and n.channel <> 'inbox' and n.bundle is null
+        and n.sent_at is not null
+    order by n.id desc limit %(limit)s
+) m
+"""
+"""The newest of each, at least as many as any cap counts; ids grow with time, nearly."""
 _STATES = {"planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled"}
 
 
@@ -119,11 +160,26 @@ class Tables(Protocol):
     def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]: ...
     def reached(self, connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[str, str], str]]: ...
     def event(self, connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]: ...
-    def rows(self, connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[Row]: ...
+    def rows(self, connection: Connection, ids: Sequence[int]) -> list[Row]: ...
+    def locked(self, connection: Connection, ids: Sequence[int]) -> list[tuple[int, int, str, int]]: ...
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None: ...
     def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None: ...
     def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]: ...
     def keep_links(self, connection: Connection, linked: Sequence[dict[str, Any]]) -> None: ...
+    def early(self, connection: Connection, provider: str, provider_ids: Sequence[str]) -> Sequence[Kept]: ...
+    def windows(
+        self, connection: Connection, wanted: Iterable[Window], now: datetime
+    ) -> Mapping[str, tuple[datetime, bool]]: ...
+    def storms(
+        self, connection: Connection, storm: Storm, counted: Mapping[str, int], now: datetime
+    ) -> Mapping[str, datetime]: ...
+    def health(self, connection: Connection) -> dict[str, State]: ...
+    def gathered(self, connection: Connection, key: str, carrier: int) -> list[Row]: ...
+    def carried(self, connection: Connection, carriers: Sequence[int]) -> list[Row]: ...
+    def sent_lately(
+        self, connection: Connection, recipients: Sequence[str], after: datetime, limit: int
+    ) -> dict[str, list[tuple[str, int | None, datetime]]]: ...
+    def dead(self, connection: Connection, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]: ...
 
 
 def plan(connection: Connection, changes: Changes) -> set[int]:
@@ -133,7 +189,7 @@ def plan(connection: Connection, changes: Changes) -> set[int]:
     fresh = _unmade(connection, changes.notifications)
     wanted = {row["message_id"] for row in fresh}
     if changes.turned:
-        turned = connection.exec_driver_sql(_TURN, {"turned": _json(changes.turned)})
+        turned = connection.exec_driver_sql(_TURN, {"turned": as_json(changes.turned)})
         wanted |= {row.message_id for row in turned}
     copying.rows(connection, "notifier.notification", _NOTIFICATION, fresh, {"updated_at": "created_at"})
     messages = [row for row in changes.messages if row["id"] in wanted]
@@ -183,10 +239,14 @@ def reached(connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[
     return found
 
 
-def rows(connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[Row]:
-    """Messages; `lock` waits for them in id order (only the recorder of outcomes does)."""
-    statement = _ROWS.format(lock="for update" if lock else "")
-    return [Row(*row) for row in connection.exec_driver_sql(statement, {"ids": list(ids)})]
+def rows(connection: Connection, ids: Sequence[int]) -> list[Row]:
+    """Messages, in id order."""
+    return [Row(*row) for row in connection.exec_driver_sql(_ROWS, {"ids": list(ids)})]
+
+
+def locked(connection: Connection, ids: Sequence[int]) -> list[tuple[int, int, str, int]]:
+    """(id, version, state, epoch) of messages in id order, waiting for their locks: only the recorder of outcomes does."""
+    return [tuple(row) for row in connection.exec_driver_sql(_LOCKED, {"ids": list(ids)})]
 
 
 def sending(connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
@@ -215,6 +275,8 @@ def record(connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
             "provider_ids": arrays.Texts([row["provider_id"] for row in recorded]),
             "providers": arrays.Texts([row["provider"] for row in recorded]),
             "attempts": arrays.Jsons([row["attempt"] for row in recorded]),
+            "gathers": arrays.Texts([row.get("gather") for row in recorded]),
+            "bundles": arrays.Longs([row.get("bundle") for row in recorded]),
             "ats": arrays.Instants([row["at"] for row in recorded]),
         },
     )
@@ -230,10 +292,83 @@ def event(connection: Connection, kind: str, item_id: int, version: int) -> dict
 
 def keep_links(connection: Connection, linked: Sequence[dict[str, Any]]) -> None:
     """Keep the one-click links of messages that are being sent."""
-    links.keep(connection, linked)
+    action_links.keep(connection, linked)
 
 
 def tickets(connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:
     """Tickets that messages are about, as they are now."""
     found = connection.exec_driver_sql(_TICKETS, {"ids": list(ids)})
     return {row.id: decode_ticket(row.state) for row in found}
+
+
+def early(connection: Connection, provider: str, provider_ids: Sequence[str]) -> Sequence[Kept]:
+    """Receipts that came before these provider ids were known."""
+    from services.notifier.receipt_store import early as find  # it speaks of `Row`
+
+    return find(connection, provider, provider_ids)
+
+
+def dead(connection: Connection, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Which of these (channel, address) a provider called useless, and the sentence that says so."""
+    if not addresses:
+        return {}
+    wanted = [{"channel": channel, "address": address} for channel, address in addresses]
+    rows = connection.exec_driver_sql(_DEAD, {"rows": as_json(wanted)})
+    return {
+        (row.channel, row.address): f"this address was refused on {row.since:%Y-%m-%d %H:%M} UTC ({row.reason})"
+        for row in rows
+    }
+
+
+def health(connection: Connection) -> dict[str, State]:
+    """The shared states of providers."""
+    from services.notifier.health_store import read  # it speaks of rows' JSON
+
+    return read(connection)
+
+
+def windows(connection: Connection, wanted: Iterable[Window], now: datetime) -> Mapping[str, tuple[datetime, bool]]:
+    """Open or join windows that collect (`gathering`)."""
+    from services.notifier.gathering import open_windows
+
+    return open_windows(connection, wanted, now)
+
+
+def storms(connection: Connection, storm: Storm, counted: Mapping[str, int], now: datetime) -> Mapping[str, datetime]:
+    """Count events by source; those that storm, and until when."""
+    from services.notifier.gathering import count_storms
+
+    return count_storms(connection, storm, counted, now)
+
+
+def gathered(connection: Connection, key: str, carrier: int) -> list[Row]:
+    """What waits with the same key as a message that goes out now, locked as far as it is free."""
+    rows = connection.exec_driver_sql(_GATHERED, {"key": key, "id": carrier, "limit": CARRIED_MOST})
+    return [Row(*row) for row in rows]
+
+
+def carried(connection: Connection, carriers: Sequence[int]) -> list[Row]:
+    """What these messages carry."""
+    return [Row(*row) for row in connection.exec_driver_sql(_CARRIED, {"ids": list(carriers)})] if carriers else []
+
+
+def sent_lately(
+    connection: Connection, recipients: Sequence[str], after: datetime, limit: int
+) -> dict[str, list[tuple[str, int | None, datetime]]]:
+    """By recipient: (channel, ticket, when) of their newest messages, at most `limit` each.
+
+    Only recipients that no other transaction looks at: the lock on each lasts as long as this one, so that two workers never
+    both use the last place under a cap. Those that are taken are left out.
+    """
+    free = [name for name in recipients if _lock_recipient(connection, name)]
+    found: dict[str, list[tuple[str, int | None, datetime]]] = {name: [] for name in free}
+    for one in connection.exec_driver_sql(_SENT_LATELY, {"recipients": free, "limit": limit}) if free else ():
+        if one.sent_at > after:
+            found[one.recipient].append((one.channel, one.ticket_id, one.sent_at))
+    return found
+
+
+def _lock_recipient(connection: Connection, recipient: str) -> bool:
+    key = int.from_bytes(hashlib.blake2b(recipient.encode(), digest_size=4).digest(), signed=True)
+    locked = connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s, %s)", (RECIPIENTS, key)).scalar_one()
+    return bool(locked)

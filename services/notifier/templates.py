@@ -128,13 +128,15 @@ _HTML = _environment(_html_value, html=True)
 class Text:
     """One compiled part; a part without markup costs nothing to render."""
 
-    __slots__ = ("_constant", "_template", "names", "where")
+    __slots__ = ("_constant", "_parts", "_template", "_value", "names", "where")
 
     def __init__(self, env: Environment, source: str, where: str) -> None:
         self.where = where
         self.names: frozenset[str] = frozenset()
         """`links.accept`, `code` where it names them."""
         self._template: JinjaTemplate | None = None
+        self._parts: tuple[str | tuple[str, ...], ...] = ()
+        self._value = env.finalize
         self._constant = source
         if "{" not in source:
             return
@@ -146,14 +148,33 @@ class Text:
                 if name.name in ("self", "super"):
                     raise TemplateError(f"{where}: line {name.lineno}: {name.name} may not be used here")
             self.names = frozenset(_linked(tree))
+            self._parts = _plain_parts(tree)
             self._template = env.from_string(tree)
         except TemplateSyntaxError as error:
             raise TemplateError(f"{where}: line {error.lineno}: {error.message}") from error
+
+    def _quick(self, facts: Mapping[str, Any]) -> str | None:
+        """The text without Jinja; None where something is missing or no mapping, which Jinja then says better."""
+        found = []
+        for part in self._parts:
+            if isinstance(part, str):
+                found.append(part)
+                continue
+            value: Any = facts
+            for name in part:
+                if type(value) is not dict or name not in value:
+                    return None
+                value = value[name]
+            found.append(str(self._value(value) if self._value is not None else value))
+        text = "".join(found)
+        return text if len(text) <= MAX_RENDERED else None
 
     def render(self, facts: Mapping[str, Any]) -> str:
         """The text for these facts; raises `TemplateError` naming what is missing."""
         if self._template is None:
             return self._constant
+        if self._parts and (quick := self._quick(facts)) is not None:
+            return quick
         try:
             text = self._template.render(facts)
         except TemplateRuntimeError as error:
@@ -163,6 +184,29 @@ class Text:
         if len(text) > MAX_RENDERED:
             raise TemplateError(f"{self.where}: the rendered text is too long")
         return text
+
+
+def _plain_parts(tree: nodes.Template) -> tuple[str | tuple[str, ...], ...]:
+    """A template that is only text and names of members, as its pieces; empty for any other. Most are, and Jinja's own way costs
+    fifteen microseconds a part.
+    """
+    pieces: list[str | tuple[str, ...]] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return ()
+        for node in output.nodes:
+            if isinstance(node, nodes.TemplateData):
+                pieces.append(node.data)
+                continue
+            path: list[str] = []
+            inner: nodes.Node = node
+            while isinstance(inner, nodes.Getattr):
+                path.append(inner.attr)
+                inner = inner.node
+            if not isinstance(inner, nodes.Name) or any(hasattr(dict, name) for name in path):
+                return ()
+            pieces.append((inner.name, *reversed(path)))
+    return tuple(pieces)
 
 
 def _linked(tree: nodes.Template) -> Iterator[str]:

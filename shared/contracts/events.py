@@ -598,6 +598,35 @@ class SubscriptionRewound(Data, frozen=True, kw_only=True):
     after: int
 
 
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One receipt as a provider reported it: `state` is delivered, read or failed."""
+
+    provider_id: str
+    state: str
+    other_ids: tuple[str, ...] = ()
+    address: str | None = None
+    at: datetime | None = None
+    detail: str = ""
+    message_id: str | None = None
+    bad_recipient: bool = False
+
+
+class ProviderReported(Data, frozen=True, kw_only=True):
+    """A provider reported what became of messages (verified; not yet matched to them)."""
+
+    type: ClassVar[str] = "provider.reported"
+    provider: str
+    receipts: tuple[Report, ...]
+
+
+class InboxRead(Data, frozen=True, kw_only=True):
+    """A person has read messages of their inbox."""
+
+    type: ClassVar[str] = "inbox.read"
+    person: str
+    messages: tuple[int, ...]
+
+
 CATALOGUE: dict[str, type[Data]] = {
     struct.type: struct
     for struct in (
@@ -610,6 +639,9 @@ CATALOGUE: dict[str, type[Data]] = {
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationHeld, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
         SubscriptionChanged, SubscriptionRedriven, SubscriptionRewound,
+
+
+        ProviderReported, InboxRead,
     )
 }  # fmt: skip
 

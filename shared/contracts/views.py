@@ -210,6 +210,22 @@ class SubscriptionRow(msgspec.Struct, frozen=True, kw_only=True):
     parked: int
 
 
+class InboxRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`notifier.v_inbox`: one message of a person's inbox. `content`: title, text, url, actions."""
+
+    id: int
+    recipient: str
+    ticket_id: int | None
+    event: str
+    rule: str
+    urgency: str
+    content: dict[str, Any]
+    state: str
+    read: bool
+    created_at: datetime
+    updated_at: datetime
+
+
 VIEWS: dict[str, type[msgspec.Struct]] = {
     "sla.v_clock": ClockRow,
     "router.v_assignment": AssignmentRow,
@@ -224,4 +240,5 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "notifier.v_delivery": DeliveryRow,
     "notifier.v_webhook": WebhookRow,
     "notifier.v_subscription": SubscriptionRow,
+    "notifier.v_inbox": InboxRow,
 }

@@ -44,6 +44,8 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     locale: str | None = None
     zone: str | None = None
     quiet_hours: str | None = None
+    preferences: dict[str, dict[str, str]] = {}
+    """Topic (a message rule, an event type or `*`) -> channel (or `*`) -> `on` or `off`."""
     active: bool = True
     assignable: bool = True
     number: int = 0
@@ -70,6 +72,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[str, ...] = ()
     interface: str | None = None
     overflow: str | None = None
+    preferences: dict[str, dict[str, str]] = {}
+    """Of the team: what holds for its people where they say nothing themselves."""
     active: bool = True
     number: int = 0
 

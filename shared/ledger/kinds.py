@@ -95,4 +95,6 @@ WAKES: dict[str, tuple[str, ...]] = {
     "subscription.changed": ("notifier",),
     "subscription.redriven": ("notifier",),
     "subscription.rewound": ("notifier",),
+    "provider.reported": ("notifier",),
+    "inbox.read": ("notifier",),
 }

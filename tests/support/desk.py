@@ -23,6 +23,7 @@ from services.control.replay.engine import Engine
 from services.gateway.api.base import Context
 from services.gateway.app import build
 from services.gateway.server import context_of
+from services.notifier.sender import accepts
 from services.notifier.sending import Job
 from shared.access import keys
 from shared.contracts.envelope import Actor
@@ -75,6 +76,18 @@ class Door:
             self._local.connection = None
             raise
 
+    @contextmanager
+    def stream(self, path: str, **headers: str) -> Iterator[Iterator[Any]]:
+        """Server-sent events of a path, each as its decoded data; a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", path, None, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        try:
+            yield (json.loads(line[6:]) for line in iter(answer.readline, b"") if line.startswith(b"data: "))
+        finally:
+            connection.close()
+
 
 @contextmanager
 def door_of(settings: Settings) -> Iterator[tuple[Door, Context]]:
@@ -92,6 +105,7 @@ def door_of(settings: Settings) -> Iterator[tuple[Door, Context]]:
         server.should_exit = True
         thread.join(10)
         context.commits.stop()
+        context.hub.stop()
         context.health.stop()
         context.pool.shutdown(wait=False, cancel_futures=True)
         context.deps.engine.dispose()
@@ -106,7 +120,9 @@ class Desk:
         self.database = platform.engine(self.settings, "test")
         self.deps = platform.deps(self.settings, self.database, fresh=True)
         self.sent: list[Job] = []
-        self.engine = Engine(self.deps, self.database, on_send=self._sent)
+        self.answer = accepts
+        """What the provider answers."""
+        self.engine = Engine(self.deps, self.database, on_send=self._sent, answer=lambda job: self.answer(job))
         self.engine.start_at(START)
         self.now = START
         self.publish(playbook)

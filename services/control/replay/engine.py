@@ -13,8 +13,10 @@ from datetime import datetime
 from sqlalchemy import Engine as Database
 
 from services.control import platform
+from services.notifier.channels.base import Outcome
 from services.notifier.handlers import PlanMessages
-from services.notifier.sender import NullSender
+from services.notifier.reports import ApplyReports
+from services.notifier.sender import NullSender, accepts
 from services.notifier.sending import Job, SendMessages
 from shared.ledger import business
 from shared.ledger.kinds import LANES
@@ -47,6 +49,8 @@ class Engine:
     database: Database
     on_send: Callable[[Sequence[Job]], None] | None = None
     ask: bool = False
+    answer: Callable[[Job], Outcome | None] = accepts
+    """What a provider answers; nobody is called."""
     bells: HeardBells = field(default_factory=HeardBells)
     _lanes: list[Lane] = field(default_factory=list)
 
@@ -57,8 +61,12 @@ class Engine:
             handlers += parts.handlers
             for background in parts.background if self.ask else ():
                 background.inline()
-        sender = NullSender(self.deps, self.database, on_send=self._sent)
-        handlers += [PlanMessages(self.deps), SendMessages(self.deps, sender)]
+        sender = NullSender(self.deps, self.database, on_send=self._sent, answer=self.answer)
+        handlers += [
+            PlanMessages(self.deps),
+            SendMessages(self.deps, sender, notes=sender.notes),
+            ApplyReports(self.deps),
+        ]
         for lane in LANES:
             for handler in handlers:
                 self._lanes.append(Lane(self.database, handler, lane, None, self._ring, self.deps.playbook_number))

@@ -6,6 +6,7 @@ With a mirror, every row that changes is handed on to be written behind.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,12 +17,15 @@ from sqlalchemy import Connection
 from services.escalation import store as escalation
 from services.escalation.watched import Watched
 from services.notifier import store as notifier
+from services.notifier.gathering import Window
+from services.notifier.health import State
 from services.notifier.planning import Waiting
 from services.router import store as router
 from services.router.domain.pool import Turns
 from services.sla import store as sla
 from services.sla.domain.ticket import SlaState
 from shared.contracts.envelope import Recorded
+from shared.playbook.messages import Storm
 from shared.ticket.state import Ticket
 
 Key = tuple[Any, ...]
@@ -288,6 +292,9 @@ class NotifierTables:
         self._messages: dict[int, dict[str, Any]] = {}
         self._on_way: dict[int, set[int]] = {}
         """Messages of a ticket that are not over yet."""
+        self._windows: dict[str, datetime] = {}
+        self._storms: dict[str, tuple[datetime, int, datetime | None]] = {}
+        self._lately: dict[str, deque[tuple[str, int | None, datetime]]] = {}
 
     def plan(self, connection: Connection, changes: notifier.Changes) -> set[int]:
         wanted: set[int] = set()
@@ -308,12 +315,25 @@ class NotifierTables:
             if known is not None:
                 if turned["message_id"] is not None:
                     wanted.add(turned["message_id"])
-                self.mirror.put("notifier.notification", (known["id"],), {**known, **turned})
+                moved = {**known, **turned, "due_at": turned["due_at"] or known["due_at"]}
+                if turned["state"] == "planned":
+                    self._waiting.setdefault(known["ticket_id"], {})[known["id"]] = moved
+                    self._about[known["id"]] = known["ticket_id"]
+                self.mirror.put("notifier.notification", (known["id"],), moved)
         fresh = set()
         for message in changes.messages:
             if message["id"] in wanted:
                 fresh.add(message["id"])
-                self._kept({**message, "epoch": 0, "failures": 0, "reason": None, "updated_at": message["created_at"]})
+                self._kept(
+                    {
+                        **message,
+                        "epoch": 0,
+                        "failures": 0,
+                        "bundle": None,
+                        "sent_at": None,
+                        "updated_at": message["created_at"],
+                    }
+                )
         return fresh
 
     def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
@@ -334,15 +354,23 @@ class NotifierTables:
     def event(self, connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]:
         return self._world.event(kind, item_id, version)
 
-    def rows(self, connection: Connection, ids: Sequence[int], *, lock: bool = False) -> list[notifier.Row]:
+    def rows(self, connection: Connection, ids: Sequence[int]) -> list[notifier.Row]:
         names = notifier.Row.__dataclass_fields__
         found = (self._messages.get(one) for one in sorted(ids))
         return [notifier.Row(**{name: row[name] for name in names}) for row in found if row is not None]
 
+    def locked(self, connection: Connection, ids: Sequence[int]) -> list[tuple[int, int, str, int]]:
+        found = (self._messages.get(one) for one in sorted(ids))
+        return [(row["id"], row["version"], row["state"], row["epoch"]) for row in found if row is not None]
+
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
         for one in marked:
             row = self._messages[one["id"]]
-            row.update(state="sending", epoch=one["epoch"], provider=one["provider"], updated_at=one["at"])
+            lately = self._lately.setdefault(row["recipient"], deque(maxlen=200))
+            lately.append((row["channel"], row["ticket_id"], one["at"]))
+            row.update(
+                state="sending", epoch=one["epoch"], provider=one["provider"], sent_at=one["at"], updated_at=one["at"]
+            )
 
     def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
         for one in recorded:
@@ -354,6 +382,8 @@ class NotifierTables:
                 | {
                     "provider_id": one["provider_id"] or row["provider_id"],
                     "attempts": attempts,
+                    "gather": one.get("gather") or row["gather"],
+                    "bundle": one.get("bundle") or row["bundle"],
                     "updated_at": one["at"],
                 }
             )
@@ -370,6 +400,59 @@ class NotifierTables:
         row = self._messages.pop(number, None)
         if row is not None:
             self._on_way[row["ticket_id"]].discard(number)
+
+    def early(self, connection: Connection, provider: str, provider_ids: Sequence[str]) -> Sequence[Any]:
+        return ()
+
+    def dead(self, connection: Connection, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {}
+
+    def health(self, connection: Connection) -> dict[str, State]:
+        return {}
+
+    def windows(
+        self, connection: Connection, wanted: Iterable[Window], now: datetime
+    ) -> Mapping[str, tuple[datetime, bool]]:
+        found: dict[str, tuple[datetime, bool]] = {}
+        for one in wanted:
+            closes_at = self._windows.get(one.key)
+            fresh = closes_at is None or closes_at <= now
+            if one.key not in found:
+                self._windows[one.key] = one.closes_at if closes_at is None or fresh else closes_at
+                found[one.key] = (self._windows[one.key], fresh)
+        return found
+
+    def storms(
+        self, connection: Connection, storm: Storm, counted: Mapping[str, int], now: datetime
+    ) -> Mapping[str, datetime]:
+        for source, count in counted.items():
+            began_at, total, until = self._storms.get(source, (now, 0, None))
+            if began_at + storm.per <= now:
+                began_at, total = now, 0
+            until = now + storm.per * 2 if total + count > storm.limit else until
+            self._storms[source] = (began_at, total + count, until)
+        return {source: until for source in counted if (until := self._storms[source][2]) is not None and until > now}
+
+    def gathered(self, connection: Connection, key: str, carrier: int) -> list[notifier.Row]:
+        ids = [
+            row["id"]
+            for row in self._messages.values()
+            if row["gather"] == key and row["state"] == "held" and row["bundle"] is None and row["id"] != carrier
+        ]
+        return self.rows(connection, ids)
+
+    def carried(self, connection: Connection, carriers: Sequence[int]) -> list[notifier.Row]:
+        wanted = set(carriers)
+        return (
+            self.rows(connection, [row["id"] for row in self._messages.values() if row["bundle"] in wanted])
+            if wanted
+            else []
+        )
+
+    def sent_lately(
+        self, connection: Connection, recipients: Sequence[str], after: datetime, limit: int
+    ) -> dict[str, list[tuple[str, int | None, datetime]]]:
+        return {name: [one for one in self._lately.get(name, ()) if one[2] > after] for name in recipients}
 
     def is_busy(self, ticket_id: int) -> bool:
         """Whether a message about the ticket is still to be sent."""

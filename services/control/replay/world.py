@@ -28,7 +28,9 @@ from services.control.replay.tables import (
 from services.escalation.handlers import WatchTickets
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.handlers import PlanMessages
-from services.notifier.sending import Job, SendMessages, record_on
+from services.notifier.limits import NoLimits
+from services.notifier.recording import record_on
+from services.notifier.sending import Job, SendMessages
 from services.router.handlers import RouteTickets
 from services.sla.handlers import KeepClocks
 from shared.contracts import events as e
@@ -220,6 +222,9 @@ class _Sender:
     def take(self, jobs: Sequence[Job]) -> None:
         self._world.sent(jobs)
 
+    def room(self) -> Mapping[str, int]:
+        return {}
+
 
 class World:
     """See the module. `heard` is told every event as it is appended; `first_id` begins the ids.
@@ -261,7 +266,7 @@ class World:
             WatchTickets(self.deps, self.escalation),
             PlanMessages(self.deps, self.notifier),
         )
-        self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier)
+        self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier, limits=NoLimits())
         self._rated = tuple(name for name, group in playbook.document.groups.items() if group.rate is not None)
         self._connection = cast(Connection, _NoDatabase(self))
         self._last: set[int] = set()

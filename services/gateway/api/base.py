@@ -23,6 +23,7 @@ from services.gateway.commit import GroupCommit, Stopping
 from services.gateway.errors import Problem, unavailable
 from services.gateway.feed import Feed
 from services.gateway.health import Health
+from services.gateway.inbox import Hub
 from services.gateway.intake import Intake
 from shared.access.keys import KeyCache
 from shared.access.principals import Named, Principal
@@ -62,6 +63,11 @@ class Context:
     feed: Feed = field(default_factory=Feed)
     admission: Admission = field(default_factory=Admission)
     batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
+    hub: Hub = field(init=False)
+    """Wakes the open streams of inboxes."""
+
+    def __post_init__(self) -> None:
+        self.hub = Hub(self.deps)
 
     async def query(self, work: Callable[[Connection], T], *, seconds: float = ANSWER_SECONDS) -> T:
         """Run `work` on a connection in a thread. It commits itself where it writes. 503 when the database does not answer."""

@@ -18,6 +18,8 @@ import msgspec
 
 from services.notifier.errors import BadReply, ConfigError, ForbiddenTarget, NoAnswer, NotWritten, TokenRefused
 from shared.contracts.providers.receipts import Receipt, ReceiptState
+from shared.playbook.messages import Quota
+from shared.playbook.types import Duration
 
 if TYPE_CHECKING:
     from services.notifier.channels.http import HttpClient
@@ -103,6 +105,11 @@ class Message(msgspec.Struct, frozen=True):
     provider_id: str | None = None  # of an earlier attempt, for lookups
 
 
+def quota(limit: int, of: str, **per: float) -> Quota:
+    """A quota that a provider is known for: `quota(30, "recipient", minutes=1)`."""
+    return Quota(limit=limit, of=of, per=Duration(**per))  # type: ignore[arg-type]
+
+
 def accepted(provider_id: str | None = None, state: ReceiptState | None = None) -> Outcome:
     """The provider took the message; `state` only from a lookup."""
     return Outcome(Kind.ACCEPTED, provider_id, state=state)
@@ -171,6 +178,7 @@ class Driver(ABC):
     idempotent_in_batch: ClassVar[bool] = True  # also when the next attempt goes out in another company
     has_lookup: ClassVar[bool] = False
     receipts: ClassVar[ReceiptMode] = ReceiptMode.NONE
+    caps: ClassVar[tuple[Quota, ...]] = ()  # what the provider drops without an error: kept to before the call
     secrets: ClassVar[tuple[str, ...]] = ()  # names the playbook must give
     settings_type: ClassVar[type[msgspec.Struct]] = NoSettings
 

@@ -25,6 +25,7 @@ from services.notifier.channels.base import (
     accepted,
     chunks,
     failed,
+    quota,
 )
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
 from services.notifier.channels.replies import Codes, clip, gateway_trouble, next_midnight, number
@@ -85,6 +86,7 @@ class DingTalkRobotDriver(Driver):
     name = "dingtalk_robot"
     channel = "robot"
     max_bytes: ClassVar[int] = 20_000
+    caps = (quota(20, "sender", minutes=1),)
     secrets = ("token",)
 
     def __init__(self, options: Options, net: Net) -> None:
@@ -141,6 +143,7 @@ class DingTalkWorkNoticeDriver(Driver):
     batch_size = 100
     has_lookup = True
     receipts = ReceiptMode.POLL
+    caps = (quota(500, "recipient", days=1),)
     secrets = ("app_key", "app_secret")
     settings_type: ClassVar[type[msgspec.Struct]] = WorkNoticeSettings
 

@@ -12,7 +12,18 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.notifier.channels.base import Content, Driver, Kind, Message, Net, Options, Outcome, accepted, failed
+from services.notifier.channels.base import (
+    Content,
+    Driver,
+    Kind,
+    Message,
+    Net,
+    Options,
+    Outcome,
+    accepted,
+    failed,
+    quota,
+)
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
 from services.notifier.channels.replies import Codes, clip, number, retry_after
 from services.notifier.channels.signing import feishu_sign
@@ -62,6 +73,7 @@ class FeishuBotDriver(Driver):
     name = "feishu_bot"
     channel = "robot"
     max_bytes: ClassVar[int] = 20_000
+    caps = (quota(100, "sender", minutes=1), quota(5, "sender", seconds=1))
     secrets = ("hook",)
 
     def __init__(self, options: Options, net: Net) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 
 import msgspec
@@ -42,6 +43,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_DRIVERS))
 
 
+@cache
 def driver_type(name: str) -> type[Driver]:
     """The class of a driver; raises `ConfigError` for a name nobody knows, or a package that is not installed."""
     try:

@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.notifier.channels.base import Content, Driver, Kind, Message, Net, Options, Outcome, accepted, failed
+from services.notifier.channels.base import (
+    Content,
+    Driver,
+    Kind,
+    Message,
+    Net,
+    Options,
+    Outcome,
+    accepted,
+    failed,
+    quota,
+)
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
 from services.notifier.channels.replies import Codes, clip, retry_after
 
@@ -37,6 +48,7 @@ class SlackWebhookDriver(Driver):
     name = "slack"
     channel = "robot"
     max_bytes: ClassVar[int] = 3_000
+    caps = (quota(60, "sender", minutes=1),)
     secrets = ("hook",)
 
     def __init__(self, options: Options, net: Net) -> None:

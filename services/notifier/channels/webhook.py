@@ -55,7 +55,8 @@ class WebhookDriver(Driver):
 
     async def call(self, group: Sequence[Message]) -> Sequence[Outcome]:
         message = group[0]
-        return [await self.deliver(message.address, message.message_id, message.content.payload, self._secrets)]
+        body = message.content.payload or _body(message)
+        return [await self.deliver(message.address, message.message_id, body, self._secrets)]
 
     async def deliver(
         self, url: str, message_id: str, body: bytes, secrets: Sequence[str], headers: Mapping[str, str] | None = None
@@ -88,3 +89,15 @@ class WebhookDriver(Driver):
         if status in (429, 502, 503, 504):
             return failed(Kind.THROTTLED, status, "", retry_after(response, self.net.now(), BUSY))
         return failed(Kind.TRANSIENT, status)  # the body is never echoed
+
+
+def _body(message: Message) -> bytes:
+    """A rule's message as JSON, where there is no ready-made payload."""
+    content = message.content
+    told = {
+        "id": message.message_id,
+        "title": content.title,
+        "text": content.text or content.markdown,
+        "url": content.url,
+    }
+    return msgspec.json.encode(told | {"thread": message.thread})

@@ -26,6 +26,7 @@ from services.notifier.channels.base import (
     accepted,
     chunks,
     failed,
+    quota,
 )
 from services.notifier.channels.dingtalk import markdown_of
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
@@ -76,6 +77,7 @@ class WeComRobotDriver(Driver):
     name = "wecom_robot"
     channel = "robot"
     max_bytes: ClassVar[int] = 4_096
+    caps = (quota(20, "sender", minutes=1),)
     secrets = ("key",)
 
     def __init__(self, options: Options, net: Net) -> None:
@@ -122,6 +124,7 @@ class WeComAppDriver(Driver):
     batch_size = 1_000
     has_idempotency = True
     idempotent_in_batch = False  # the whole JSON, with all its users, must be the same
+    caps = (quota(30, "recipient", minutes=1), quota(1_000, "recipient", hours=1))
     secrets = ("corp_id", "corp_secret")
     settings_type: ClassVar[type[msgspec.Struct]] = WeComAppSettings
 

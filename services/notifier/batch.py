@@ -1,0 +1,337 @@
+"""A batch of tickets being planned: notifications, and messages for what goes now; what is held or suppressed says why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from services.notifier import metrics, store
+from services.notifier.audience import REQUESTER, Recipient, of_person, resolve
+from services.notifier.errors import TemplateError
+from services.notifier.facts import NO_LINKS, facts
+from services.notifier.gathering import Window, due_at, window
+from services.notifier.handlers import Compiled, compiled
+from services.notifier.planning import Planned, choose, over, plan
+from services.notifier.wishes import Wish, wish
+from shared.contracts import events as e
+from shared.contracts.envelope import New
+from shared.directory.people import Directory
+from shared.ledger.process import Deps
+from shared.ledger.unit import Result, Unit, Work
+from shared.playbook.messages import Rule, Target
+from shared.ticket.state import Ticket
+
+
+class PlannedBatch:
+    """One claimed batch being planned."""
+
+    def __init__(self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: store.Tables) -> None:
+        self.deps, self.unit, self.batch, self.tables = deps, unit, batch, tables
+        self.directory: Directory = deps.directory.get(unit.connection)
+        self.changes = store.Changes()
+        self.ids: list[int] = []
+        self.inbox: list[int] = []
+        self.send: dict[int, tuple[str, dict[str, Any], datetime | None]] = {}
+        self.rules: dict[int, Compiled] = {}
+        self.dead: Mapping[tuple[str, str], str] = {}
+        self.skipped: set[tuple[int, str]] = set()
+        """(event, recipient) whose present step could not be taken: their next step comes at once."""
+        self.storms: Mapping[str, datetime] = {}
+        self.windows: Mapping[str, tuple[datetime, bool]] = {}
+        self.begun: set[str] = set()
+        self.masks: dict[int, Any] = {}
+
+    def run(self) -> list[Result]:
+        unit, seen = self.unit, [work.id for work in self.batch if work.seen > 0]
+        waiting = self.tables.waiting(unit.connection, seen) if seen else {}
+        reached = self.tables.reached(unit.connection, list(waiting)) if waiting else {}
+        planned = [(work, list(self._plan(work))) for work in self.batch]
+        count = 2 * sum(len(found) for _, found in planned) + sum(len(found) for found in waiting.values())
+        self.ids = self.deps.ids.take(unit.connection, count) if count else []
+        self.dead = self.tables.dead(unit.connection, self._addresses(planned, waiting))
+        self._open_windows(planned, waiting)
+        results = []
+        for work, found in planned:
+            dues = [self._keep(work, one) for one in found]
+            dues += self._turn(work.ticket, waiting.get(work.id, []), reached.get(work.id, {}))
+            results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
+        self._deliver(self.tables.plan(unit.connection, self.changes))
+        return results
+
+    def _addresses(
+        self, planned: Sequence[tuple[Work, Sequence[Planned]]], waiting: Mapping[int, Sequence[tuple[Any, Any]]]
+    ) -> list[tuple[str, str]]:
+        """Every (channel, address) that this batch may write to."""
+        pairs = {(one.channel, one.recipient.address(one.channel)) for _, found in planned for one in found}
+        for work, _ in planned:
+            for step, _row in waiting.get(work.id, ()):
+                recipient = self._recipient(work.ticket, step.recipient) if step.due_at <= self.unit.now else None
+                if recipient is not None:
+                    pairs.add((step.channel, recipient.address(step.channel)))
+        return [(channel, address) for channel, address in pairs if address is not None and channel != "inbox"]
+
+    def _compiled(self, number: int) -> Compiled:
+        if number not in self.rules:
+            self.rules[number] = compiled(self.deps.playbooks.get(self.unit.connection, number))
+        return self.rules[number]
+
+    def _plan(self, work: Work) -> Sequence[Planned]:
+        return list(plan(work.events, work.ticket, self._compiled(work.ticket.playbook).rules, self.directory))
+
+    def _keep(self, work: Work, one: Planned) -> datetime | None:
+        """A notification row; a message where its turn is now. Returns when its turn comes otherwise."""
+        ticket, now = work.ticket, self.unit.now
+        number = self.ids.pop()
+        message_id, state, reason, due_at = None, "planned", one.reason, None
+        place = (one.event.version, one.recipient.id)
+        if reason is not None:
+            state = "suppressed"
+        elif one.due_at > now and place not in self.skipped:
+            due_at = one.due_at
+        else:
+            self.skipped.discard(place)
+            wished = self._wish(one.rule, one.event.type, one.recipient, one.channel)
+            if wished.hold_until is not None:
+                due_at, reason = wished.hold_until, wished.reason
+            else:
+                event = msgspec.to_builtins(one.event.data)
+                message_id, reason = (
+                    (None, wished.off)
+                    if wished.off is not None
+                    else self._message(
+                        ticket, one.rule.name, one.event.type, one.event.version, event, one.recipient, one.channel
+                    )
+                )
+                state = "suppressed" if message_id is None else "sent"
+        if state == "suppressed" and one.due_at <= now:
+            self.skipped.add(place)
+        self.changes.notifications.append(
+            {
+                "id": number,
+                "ticket_id": ticket.id,
+                "event_kind": "ticket",
+                "event_item": one.event.id,
+                "event_version": one.event.version,
+                "event_type": one.event.type,
+                "rule": one.rule.name,
+                "playbook": ticket.playbook,
+                "recipient": one.recipient.id,
+                "channel": one.channel,
+                "state": state,
+                "reason": reason,
+                "until": one.until,
+                "due_at": due_at,
+                "message_id": message_id,
+                "created_at": now,
+            }
+        )
+        if state == "suppressed":
+            self.unit.after_commit.append(metrics.DELIVERIES.labels(one.channel, "none", "suppressed").inc)
+        return due_at
+
+    def _turn(
+        self, ticket: Ticket, waiting: list[tuple[Any, Any]], reached: Mapping[tuple[str, str], str]
+    ) -> list[datetime | None]:
+        """Waiting steps: cancelled by what happened meanwhile, sent when due, else waited for."""
+        dues: list[datetime | None] = []
+        for step, row in waiting:
+            why = over(step, ticket, reached)
+            message_id, state, due_at = None, "cancelled", None
+            if why is None:
+                if step.due_at > self.unit.now:
+                    dues.append(step.due_at)
+                    continue
+                message_id, why, due_at = self._late(ticket, row)
+                state = "planned" if due_at is not None else "suppressed" if message_id is None else "sent"
+                dues.append(due_at)
+            self.changes.turned.append(
+                {
+                    "id": step.id,
+                    "state": state,
+                    "reason": why,
+                    "message_id": message_id,
+                    "due_at": due_at,
+                    "updated_at": self.unit.now,
+                }
+            )
+        return dues
+
+    def _late(self, ticket: Ticket, row: Any) -> tuple[int | None, str | None, datetime | None]:
+        """A step whose turn has come: (message, why not, when instead)."""
+        recipient, rule = self._recipient(ticket, row.recipient), self._rule(ticket, row.event_type, row.rule)
+        if recipient is None or rule is None:
+            return None, "nobody of that name any more" if recipient is None else "its rule is gone", None
+        wished = self._wish(rule, row.event_type, recipient, row.channel)
+        if wished.off is not None:
+            return None, wished.off, None
+        if wished.hold_until is not None:
+            return None, wished.reason, wished.hold_until
+        data = self.tables.event(self.unit.connection, row.event_kind, row.event_item, row.event_version)
+        return *self._message(ticket, row.rule, row.event_type, row.event_version, data, recipient, row.channel), None
+
+    def _rule(self, ticket: Ticket, event_type: str, name: str) -> Rule | None:
+        rules = self._compiled(ticket.playbook).rules.get(event_type, ())
+        return next((one.rule for one in rules if one.rule.name == name), None)
+
+    def _wish(self, rule: Rule, event_type: str, recipient: Recipient, channel: str) -> Wish:
+        return wish(rule, event_type, channel, self.directory.person(recipient.id), self.directory, self.unit.now)
+
+    # ---- windows -----------------------------------------------------------------------------------------------------
+
+    def _open_windows(
+        self, planned: Sequence[tuple[Work, Sequence[Planned]]], waiting: Mapping[int, Sequence[tuple[Any, Any]]]
+    ) -> None:
+        """Count events towards storms, and open or join the windows of everything that would go now."""
+        unit, now = self.unit, self.unit.now
+        storm = self.deps.playbooks.current(unit.connection).document.messages.storm
+        if storm is not None:
+            counted: Counter[str] = Counter()
+            for work, found in planned:
+                counted[work.ticket.source] += len({one.event.version for one in found})
+            self.storms = self.tables.storms(unit.connection, storm, +counted, now)
+        wanted = [
+            self._window(work.ticket, one.rule, one.recipient.id, one.channel, getattr(one.event.data, "late", False))
+            for work, found in planned
+            for one in found
+            if one.due_at <= now
+        ]
+        for work, _ in planned:
+            for step, _row in waiting.get(work.id, ()):
+                rule = self._rule(work.ticket, step.event_type, step.rule) if step.due_at <= now else None
+                if rule is not None:
+                    wanted.append(self._window(work.ticket, rule, step.recipient, step.channel, False))
+        self.windows = self.tables.windows(unit.connection, [one for one in wanted if one is not None], now)
+
+    def _window(self, ticket: Ticket, rule: Rule, recipient: str, channel: str, late: bool) -> Window | None:
+        return window(
+            rule, recipient, channel, late=late, source=ticket.source, storm_until=self.storms.get(ticket.source),
+            now=self.unit.now,
+        )  # fmt: skip
+
+    def _collected(
+        self, ticket: Ticket, rule: Rule, recipient: str, channel: str, late: bool
+    ) -> tuple[Window, datetime] | None:
+        """The window that a message waits in, and until when; None when it goes now."""
+        found = self._window(ticket, rule, recipient, channel, late)
+        if found is None or found.key not in self.windows:
+            return None
+        due = due_at(found, self.windows[found.key], found.key not in self.begun, self.unit.now)
+        self.begun.add(found.key)
+        return None if due is None else (found, due)
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def _recipient(self, ticket: Ticket, name: str) -> Recipient | None:
+        if name == REQUESTER:
+            return next(iter(resolve([Target("requester", "")], None, ticket, self.directory)), None)  # type: ignore[arg-type]
+        if name.startswith("robot:"):
+            return next(iter(resolve([Target("robot", name[6:])], None, ticket, self.directory)), None)  # type: ignore[arg-type]
+        person = self.directory.person(name)
+        return None if person is None or not person.active else of_person(person)
+
+    def _message(
+        self,
+        ticket: Ticket,
+        rule_name: str,
+        event_type: str,
+        event_version: int,
+        event: dict[str, Any],
+        recipient: Recipient,
+        channel: str,
+    ) -> tuple[int | None, str | None]:
+        """A message now: (its id, None), or (None, why not)."""
+        known, now = self._compiled(ticket.playbook), self.unit.now
+        address, number = recipient.address(channel), self.ids.pop()
+        provider = choose(known.providers.get(channel, ()), number)
+        if address is None:
+            return None, f"no address for {channel}"
+        if (channel, address) in self.dead:
+            return None, self.dead[channel, address]
+        if provider is None:
+            return None, f"no provider serves {channel}"
+        rule = next(one.rule for one in known.rules[event_type] if one.rule.name == rule_name)
+        inbox = provider.driver == "inbox"
+        collected = None
+        if not inbox:
+            collected = self._collected(ticket, rule, recipient.id, channel, bool(event.get("late")))
+        content = None
+        if inbox:
+            try:
+                content = self._content(ticket, rule_name, event_type, event, recipient, channel)
+            except TemplateError as error:
+                return None, f"template: {error}"[:300]
+            self.inbox.append(number)
+        row = {
+            "id": number,
+            "version": 1 if inbox else 0,
+            "ticket_id": ticket.id,
+            "rule": rule_name,
+            "playbook": ticket.playbook,
+            "event_type": event_type,
+            "event": event,
+            "recipient": recipient.id,
+            "channel": channel,
+            "provider": provider.name,
+            "address": address,
+            "locale": recipient.locale,
+            "urgency": rule.urgency,
+            "on_unknown": rule.on_unknown,
+            "state": "sent" if inbox else "planned" if collected is None else "held",
+            "reason": None if collected is None else collected[0].reason,
+            "gather": None if collected is None else collected[0].key,
+            "valid_until": None if rule.valid_for is None else now + rule.valid_for,
+            "attempts": [{"at": now, "provider": provider.name, "outcome": "accepted"}] if inbox else [],
+            "provider_id": str(number) if inbox else None,
+            "event_version": event_version,
+            "content": content,
+            "created_at": now,
+        }
+        self.changes.messages.append(row)
+        self.send[number] = (rule.urgency, row, None if collected is None else collected[1])
+        return number, None
+
+    def _content(
+        self,
+        ticket: Ticket,
+        rule: str,
+        event_type: str,
+        event: dict[str, Any],
+        recipient: Recipient,
+        channel: str,
+    ) -> dict[str, Any]:
+        """What the inbox shows. Its reader is signed in, so that its buttons are actions and need no link."""
+        known = self._compiled(ticket.playbook)
+        if ticket.playbook not in self.masks:
+            version = self.deps.playbooks.get(self.unit.connection, ticket.playbook)
+            self.masks[ticket.playbook] = version.document.access.masks
+        masks = self.masks[ticket.playbook]
+        shown = {
+            "id": recipient.id, "name": recipient.name, "locale": recipient.locale, "zone": recipient.zone or "UTC",
+        }  # fmt: skip
+        given = facts(ticket, event_type, event, shown, masks) | NO_LINKS | {"action_values": {}}
+        made = known.catalogue.render(rule, channel, recipient.locale, given)
+        buttons = [{"label": one.label, "action": one.value, "url": one.url} for one in made.buttons]
+        return {"title": made.title, "text": made.text or made.markdown, "url": made.url, "actions": buttons}
+
+    def _deliver(self, fresh: set[int]) -> None:
+        """Events of what this commit delivers; agenda rows of what the sender has to do."""
+        inbox = set(self.inbox)
+        for number in sorted(fresh):
+            urgency, row, due = self.send[number]
+            if number in inbox:
+                sent = e.DeliverySent(
+                    ticket=row["ticket_id"], recipient=row["recipient"], channel=row["channel"], provider=row["provider"],
+                    attempt=1, provider_id=row["provider_id"],
+                )  # fmt: skip
+                self.unit.append("delivery", number, 0, [New(sent)], correlation=f"ticket-{row['ticket_id']}")
+                self.unit.after_commit.append(
+                    metrics.DELIVERIES.labels(row["channel"], row["provider"], "accepted").inc
+                )
+                self.unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row["channel"]).observe, 0.0))
+            else:
+                self.unit.wake("notifier", "delivery", number, urgency, due)

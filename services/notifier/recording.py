@@ -1,0 +1,306 @@
+"""What became of messages, written down: outcomes of calls, receipts, and what follows from them. One transaction a batch.
+
+A message that was read is read everywhere it was shown; one that failed lets the next step of its plan come now, and an address
+that a provider calls useless is not tried again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import Engine
+
+from services.notifier import metrics, receipt_store, store
+from services.notifier.channels.base import Kind, Outcome
+from services.notifier.noting import Notes
+from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
+from services.notifier.receipts import Kept, fold, match
+from services.notifier.store import Row
+from shared.contracts import events as e
+from shared.contracts.envelope import Actor, New
+from shared.ledger import business
+from shared.ledger.process import Deps
+from shared.ledger.unit import Result, Unit, Work
+from shared.runtime.crash import crash_point
+
+log = structlog.get_logger()
+
+NOTIFIER = Actor(kind="service", id="notifier")
+_OVER = frozenset(("sent", "delivered", "read", "failed", "unknown"))
+FOLLOW_SECONDS = 2.0
+"""A failed message looks so often whether the next step of its plan was taken up."""
+
+_EVENTS: dict[str, type[Any]] = {
+    "sent": e.DeliverySent,
+    "delivered": e.DeliveryDelivered,
+    "read": e.DeliveryRead,
+    "failed": e.DeliveryFailed,
+    "unknown": e.DeliveryUnknown,
+    "suppressed": e.DeliverySuppressed,
+}
+
+
+class Answered(Protocol):
+    """A call that was answered: the message as it was claimed, its epoch, and the provider that was called."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def called(self) -> str: ...
+    @property
+    def can_look(self) -> bool: ...
+    @property
+    def look(self) -> bool: ...
+    @property
+    def carries(self) -> int: ...
+
+
+Answer = tuple[Answered, Outcome | None]
+"""A call and what came of it; only a look-up may find nothing (None)."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch writes, gathered: message rows, and messages whose fate means something for others."""
+
+    tables: store.Tables = store
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    read: list[Row] = field(default_factory=list)
+    failed: list[Row] = field(default_factory=list)
+    buried: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(channel, provider, outcome): shown once it is committed."""
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+
+    def write(self, unit: Unit) -> None:
+        """Write the rows, and what follows from them."""
+        if self.buried:
+            receipt_store.bury(unit.connection, self.buried)
+        if self.failed:
+            unit.rouse("notifier", receipt_store.hurry(unit.connection, self.failed, unit.now))
+        if self.read:
+            written = {one["id"] for one in self.rows}
+            others = receipt_store.elsewhere(unit.connection, self.read)
+            for row in (one for one in others if one.id not in written):
+                detail = f"read on {self.read[0].channel}"
+                version = unit.append("delivery", row.id, row.version, [New(event("read", row, row.provider, detail))])
+                self.rows.append(changed(row, version, "read", detail, unit.now))
+        if self.rows:
+            self.tables.record(unit.connection, self.rows)
+        unit.after_commit.append(self._show)
+
+    def _show(self) -> None:
+        for labels, count in self.counts.items():
+            metrics.DELIVERIES.labels(*labels).inc(count)
+        for channel, seconds in self.seconds:
+            metrics.DELIVERY_SECONDS.labels(channel).observe(seconds)
+
+
+def event(verb: str, row: Row, provider: str, detail: str, provider_id: str | None = None, attempt: int = 0) -> e.Data:
+    """`delivery.<verb>` of a message."""
+    made: e.Data = _EVENTS[verb](
+        ticket=row.ticket_id, recipient=row.recipient, channel=row.channel, provider=provider,
+        attempt=attempt or len(row.attempts), provider_id=provider_id or row.provider_id, detail=detail[:200],
+    )  # fmt: skip
+    return made
+
+
+def changed(row: Row, version: int, state: str, reason: str | None, now: datetime) -> dict[str, Any]:
+    """A message's new row without an attempt."""
+    return {
+        "id": row.id,
+        "version": version,
+        "state": state,
+        "reason": reason,
+        "failures": row.failures,
+        "provider_id": None,
+        "provider": row.provider,
+        "attempt": None,
+        "at": now,
+    }
+
+
+def judged(
+    work: Work, row: Row, provider: str, outcome: Outcome, now: datetime, jitter: float, changes: Changes, *, can_look: bool = False
+) -> Result:  # fmt: skip
+    """Gather what an outcome makes of a message; the result is for the ledger."""
+    verdict = judge(row, outcome, now, jitter, can_look=can_look)
+    if outcome.kind is Kind.ACCEPTED:
+        changes.seconds.append((row.channel, (now - row.created_at).total_seconds()))
+    elif outcome.kind is Kind.BAD_RECIPIENT:
+        changes.buried.append(_grave(row, provider, verdict.reason or "", now))
+    return _kept(work, row, provider, verdict, outcome, str(outcome.kind), now, changes)
+
+
+def _looked(
+    work: Work, row: Row, provider: str, found: Outcome | None, now: datetime, jitter: float, changes: Changes
+) -> Result:
+    verdict = judge_look(row, found, now, jitter)
+    said = LOOKED + ("nothing" if found is None else str(found.kind))
+    return _kept(work, row, provider, verdict, found or Outcome(Kind.UNKNOWN), said, now, changes)
+
+
+def _kept(
+    work: Work, row: Row, provider: str, verdict: Verdict, outcome: Outcome, said: str, now: datetime, changes: Changes
+) -> Result:
+    events: tuple[New, ...] = ()
+    if verdict.event is not None:
+        attempt = len(row.attempts) + 1
+        events = (New(event(verdict.event, row, provider, verdict.reason or "", outcome.provider_id, attempt)),)
+    changes.counts[row.channel, provider, said] += 1
+    written: dict[str, Any] = {"at": now, "provider": provider, "outcome": said}
+    written |= {name: value for name in ("code", "detail", "provider_id") if (value := getattr(outcome, name))}
+    if outcome.resend_safe:
+        written["safe"] = True
+    changes.rows.append(
+        changed(row, work.version + len(events), verdict.state, verdict.reason, now)
+        | {"failures": verdict.failures, "provider_id": outcome.provider_id, "provider": provider, "attempt": written}
+    )
+    due_at = verdict.retry_at
+    if verdict.state == "failed" and row.event_version is not None:
+        changes.failed.append(row)
+        due_at = now + timedelta(seconds=FOLLOW_SECONDS)
+    elif verdict.state == "read":
+        changes.read.append(row)
+    return Result(work, events, due_at)
+
+
+def _grave(row: Row, provider: str, reason: str, now: datetime) -> dict[str, Any]:
+    return {"channel": row.channel, "address": row.address, "since": now, "reason": f"{provider}: {reason}"[:300]}
+
+
+def record(
+    engine: Engine, deps: Deps, answers: Sequence[Answer], jitter: Callable[[], float], notes: Notes | None = None
+) -> set[tuple[str, str]]:
+    """Record outcomes of a batch in one transaction; those whose epoch is stale are left alone. Returns what to ring.
+
+    `notes` gathers what was seen of providers, for their health.
+    """
+    with engine.connect() as connection:
+        unit = Unit(connection, business.now(connection), NOTIFIER, deps.playbook_number(connection))
+        record_on(unit, answers, jitter)
+        if notes is not None:
+            notes.write(unit, ((job.called, outcome) for job, outcome in answers if not job.look))
+        unit.flush()
+        connection.commit()
+    unit.committed()
+    crash_point("delivery.recorded")
+    return unit.woken
+
+
+def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float], tables: store.Tables = store) -> None:
+    """The same inside the caller's transaction; the caller flushes and commits."""
+    by_id = {job.row.id: (job, outcome) for job, outcome in answers}
+    changes = Changes(tables)
+    accepted: dict[str, dict[str, list[Row]]] = {}
+    carriers: list[int] = []
+    for number, version, state, epoch in tables.locked(unit.connection, list(by_id)):
+        job, outcome = by_id[number]
+        row = job.row  # as it was marked: nobody else writes a message that is being sent
+        if state != "sending" or epoch != job.epoch:
+            log.warning(
+                "stale_outcome", message=row.id, ticket=str(row.ticket_id), correlation=f"ticket-{row.ticket_id}",
+                epoch=job.epoch, now=epoch, outcome="nothing" if outcome is None else str(outcome.kind),
+            )  # fmt: skip
+            continue
+        work = Work("delivery", row.id, row.urgency, version, version, 0, 0, unit.now, None)
+        if outcome is None or job.look:
+            result = _looked(work, row, job.called, outcome, unit.now, jitter(), changes)
+        else:
+            result = judged(work, row, job.called, outcome, unit.now, jitter(), changes, can_look=job.can_look)
+        unit.settle("notifier", result)
+        if job.carries and changes.rows[-1]["state"] in _OVER:
+            carriers.append(row.id)
+        if outcome is not None and outcome.provider_id is not None and outcome.kind in (Kind.ACCEPTED, Kind.UNKNOWN):
+            accepted.setdefault(job.called, {}).setdefault(outcome.provider_id, []).append(row)
+    for provider, known in accepted.items():
+        _catch_up(unit, provider, known, changes)
+    carry(unit, carriers, changes)
+    changes.write(unit)
+
+
+def carry(unit: Unit, carriers: Sequence[int], changes: Changes) -> None:
+    """What became of a message becomes of those that it carries."""
+    states = {row["id"]: row for row in changes.rows}
+    for row in changes.tables.carried(unit.connection, carriers):
+        lead = states[row.bundle or 0]
+        if row.state == lead["state"] or lead["state"] not in _EVENTS:
+            continue
+        told = f"in message {row.bundle}"
+        data = event(lead["state"], row, lead["provider"], told, lead["provider_id"])
+        version = unit.append("delivery", row.id, row.version, [New(data)])
+        changes.counts[row.channel, lead["provider"], f"carried {lead['state']}"] += 1
+        changes.rows.append(
+            changed(row, version, lead["state"], told, unit.now)
+            | {"provider": lead["provider"], "attempt": lead["attempt"], "provider_id": None}
+        )
+
+
+def _catch_up(unit: Unit, provider: str, known: dict[str, list[Row]], changes: Changes) -> None:
+    """Receipts that came before the answer did."""
+    early = changes.tables.early(unit.connection, provider, list(known))
+    if not early:
+        return
+    written = {row["id"]: row for row in changes.rows}
+    for receipt in early:
+        row = match(receipt, known[receipt.provider_id])
+        if row is None:
+            continue
+        kept = written[row.id]
+        receipted(unit, row, kept["state"], kept["version"], [receipt], changes, kept)
+        receipt_store.drop(unit.connection, [receipt.id])
+
+
+def receipted(
+    unit: Unit,
+    row: Row,
+    state: str,
+    version: int,
+    receipts: Sequence[Kept],
+    changes: Changes,
+    kept: dict[str, Any] | None = None,
+) -> bool:
+    """Gather what receipts make of a locked message in `state`; False when it is too early to say.
+
+    `kept` is the row that the same transaction writes anyway.
+    """
+    new = fold(state, [one.state for one in receipts])
+    if new is None:
+        return False
+    last = receipts[-1]
+    _bury(row, receipts, unit.now, changes)
+    if new == state:
+        return True
+    data = event(new, row, last.provider, last.detail or "reported by the provider", last.provider_id)
+    version = unit.append("delivery", row.id, version, [New(data)])
+    changes.counts[row.channel, last.provider, new] += 1
+    if kept is None:
+        kept = changed(row, version, new, last.detail or None, unit.now)
+        kept["attempt"] = {
+            "at": last.at or last.received_at,
+            "provider": last.provider,
+            "outcome": f"receipt {new}",
+            "detail": last.detail,
+            "provider_id": last.provider_id,
+        }
+        changes.rows.append(kept)
+    else:
+        kept |= {"version": version, "state": new, "reason": last.detail or None}
+    if new == "read":
+        changes.read.append(row)
+    elif new == "failed":
+        changes.failed.append(row)
+    return True
+
+
+def _bury(row: Row, receipts: Iterable[Kept], now: datetime, changes: Changes) -> None:
+    for one in receipts:
+        if one.bad_recipient:
+            changes.buried.append(_grave(row, one.provider, one.detail, now))
