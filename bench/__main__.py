@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("rules", "lookahead", "fanout_drivers", "oneclick", "recompute", "topics", "overload", "faults")
+BENCHMARKS = ("rules", "assignment", "lookahead", "fanout_drivers", "oneclick", "recompute", "topics", "overload", "faults")
 
 
 def main() -> int:

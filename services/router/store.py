@@ -14,6 +14,7 @@ from services.router.domain.pool import Turns
 from shared.runtime import arrays, copying
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(dict[str, tuple[int, int, float]])
 
 
 def _json(rows: Any) -> str:
@@ -110,8 +111,13 @@ select ticket_id, group_name, rank, queued_at, cause, demand, failed from router
 """
 _MISSING = "insert into router.load (agent) select unnest(%(agents)s::text[]) order by 1 on conflict do nothing"
 _LOADS = """
-select agent, load, open_count, last_assigned from router.load where agent = any(%(agents)s) order by agent for update
+with l as materialized (
+    select agent, load, open_count, last_assigned from router.load where agent = any(%(agents)s) order by agent {lock}
+)
+select json_object_agg(agent, json_build_array(load, open_count, last_assigned))::text from l
 """
+"""One row, whatever the number of agents: reading 200 rows one by one costs a batch more than locking them."""
+_LOCK_LOADS, _READ_LOADS = _LOADS.format(lock="for update"), _LOADS.format(lock="")
 _TURNS = "select group_name, turns from router.turn where group_name = any(%(groups)s)"
 _RECENT = """
 select group_name, agent, count(*) as n from router.assignment
@@ -193,11 +199,23 @@ def waits(connection: Connection, ids: Sequence[int]) -> dict[int, Wait]:
 def lock_loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
     """The capacity lock: loads of these agents, in id order, waiting for whoever has them."""
     wanted = sorted(set(agents))
-    rows = connection.exec_driver_sql(_LOADS, {"agents": wanted}).all()
-    if len(rows) < len(wanted):  # somebody's first ticket
+    found = _loads(connection, _LOCK_LOADS, wanted)
+    if len(found) < len(wanted):  # somebody's first ticket
         connection.exec_driver_sql(_MISSING, {"agents": wanted})
-        rows = connection.exec_driver_sql(_LOADS, {"agents": wanted}).all()
-    return {row.agent: Load(row.load, row.open_count, row.last_assigned) for row in rows}
+        found = _loads(connection, _LOCK_LOADS, wanted)
+    return found
+
+
+def loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
+    """Loads of agents as they are, without a lock: for looking, not for giving out."""
+    wanted = sorted(set(agents))
+    found = _loads(connection, _READ_LOADS, wanted)
+    return {agent: found.get(agent, Load(0, 0, 0.0)) for agent in wanted}
+
+
+def _loads(connection: Connection, statement: str, wanted: list[str]) -> dict[str, Load]:
+    text = connection.exec_driver_sql(statement, {"agents": wanted}).scalar_one()
+    return {} if text is None else {agent: Load(*one) for agent, one in _decoder.decode(text).items()}
 
 
 def turns(connection: Connection, groups: Iterable[str]) -> dict[str, Turns]:
@@ -254,14 +272,6 @@ def standing(connection: Connection, wanted: Sequence[Mapping[str, Any]], but: S
     """The first `n` of each of these lines."""
     rows = connection.exec_driver_sql(_STANDING, {"wanted": _json(wanted), "but": list(but)})
     return [Standing(*row) for row in rows]
-
-
-def loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
-    """Loads of agents as they are, without a lock: for looking, not for giving out."""
-    wanted = sorted(set(agents))
-    rows = connection.exec_driver_sql(_LOADS.removesuffix("for update\n"), {"agents": wanted}).all()
-    found = {row.agent: Load(row.load, row.open_count, row.last_assigned) for row in rows}
-    return {agent: found.get(agent, Load(0, 0, 0.0)) for agent in wanted}
 
 
 def waiting_groups(connection: Connection) -> list[str]:

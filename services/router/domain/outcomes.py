@@ -33,6 +33,8 @@ class View:
     rated: list[str] = field(default_factory=list)
     wakes: datetime | None = None
     wakes_known: bool = False
+    shown: dict[str, Any] | None = None
+    """What every reason of this view has in common, made once."""
 
 
 class Assigned(msgspec.Struct, frozen=True):
@@ -117,16 +119,22 @@ Outcome = Assigned | Waiting
 
 
 def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:
-    dropped = {str(one): list(ids) for one, ids in view.screened.dropped.items()}
+    if view.shown is None:
+        view.shown = _common(view)
     changing = ((Filter.DECLINED, declined), (Filter.CAPACITY, full), (Filter.RATE, view.rated[:rated]))
-    for name, ids in changing:
-        if ids:
-            dropped[str(name)] = list(ids)
+    more = {str(name): list(ids) for name, ids in changing if ids}
+    found = dict(view.shown)
+    if more:
+        found["dropped"] = found["dropped"] | more
+    return found
+
+
+def _common(view: View) -> dict[str, Any]:
     found: dict[str, Any] = {
         "group": view.desk.name,
         "strategy": view.desk.strategy,
         "considered": [agent.id for agent in view.screened.eligible],
-        "dropped": dropped,
+        "dropped": {str(one): list(ids) for one, ids in view.screened.dropped.items()},
     }
     if view.screened.standing_in:
         found["standing_in"] = dict(view.screened.standing_in)
