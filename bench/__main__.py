@@ -6,7 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("rules", "assignment", "lookahead", "fanout_drivers", "oneclick", "recompute", "topics", "overload", "faults")
+BENCHMARKS = (
+    "rules",
+    "assignment",
+    "lookahead",
+    "fanout_drivers",
+    "oneclick",
+    "recompute",
+    "topics",
+    "overload",
+    "faults",
+)
 
 
 def main() -> int:
