@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from services.gateway.intake import Intake, Submission
+from shared.contracts.envelope import Actor
+from shared.contracts.intake import TicketIn
 from tests.support.door import Door
+from tests.support.wait import until
 
 
 def count(door: Door, external_id: str) -> int:
@@ -67,6 +71,34 @@ def test_of_many_at_once_with_one_key_there_is_one_ticket(door: Door) -> None:
         answers = list(pool.map(lambda n: door.post({"subject": f"other {n % 2}"}, headers=headers), range(32)))
     assert sorted(one.status for one in answers) == [202] * 16 + [409] * 16
     assert len({one.json["id"] for one in answers}) == 1
+
+
+@pytest.mark.parametrize("by", ["idempotency", "external_id", "dedup_key"])
+def test_a_second_intake_of_one_ticket_waits_for_the_first_and_finds_what_it_did(door: Door, by: str) -> None:
+    intake, name = Intake(door.workers.deps), door.name()
+    ticket = TicketIn(
+        subject="twice",
+        external_id=name if by == "external_id" else None,
+        dedup_key=name if by == "dedup_key" else None,
+    )
+    one = Submission(ticket, Actor(kind="automation", id="a"), idempotency=(-7, name) if by == "idempotency" else None)
+    with door.database.connect() as connection, ThreadPoolExecutor(1) as pool:
+        _, [first] = intake.open_on(connection, [one])
+        second = pool.submit(intake.open_many, [one])
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        )
+        until(lambda: second.done() or door.scalar(waiting), what="the second waits")
+        assert not second.done()
+        connection.commit()
+        [again] = second.result(10)
+    assert first.ticket is not None
+    assert again.ticket is not None
+    assert (first.new, again.new) == (True, False)
+    if by == "dedup_key":
+        assert again.ticket.merged_into == first.ticket.id
+    else:
+        assert again.ticket.id == first.ticket.id
 
 
 def test_a_repeated_alarm_is_noted_on_the_ticket_that_is_open(door: Door) -> None:
