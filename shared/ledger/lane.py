@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 FAILURE_LIMIT = 5
 CRASH_LIMIT = 3
+"""Deaths with an item alone in hand before it is set aside; the one that made it a suspect does not count."""
+SUSPECT_PAUSE_SECONDS = 1.0
+"""A suspect with which its worker died waits so long, and twice as long the next time."""
 SUSPECTS_SECONDS = 0.2
 SMALLEST = 100
 """Items of a first claim."""
@@ -107,6 +110,7 @@ def audit_journal(engine: Engine, own_worker: int) -> int:
                     "ids": row.ids,
                     "alone": len(row.ids) == 1,
                     "limit": CRASH_LIMIT,
+                    "pause": SUSPECT_PAUSE_SECONDS,
                 },
             ).all()
             blamed += len(rows)

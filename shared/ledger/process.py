@@ -16,6 +16,8 @@ from typing import Any
 import dramatiq
 import structlog
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.ledger.dispatch import Dispatcher
 from shared.ledger.housekeeping import Housekeeping
@@ -103,6 +105,7 @@ class WorkerProcess:
         return self._built
 
     def start(self) -> None:
+        self._warm()
         lanes = self.build()
         self._dispatcher = Dispatcher(self.deps.engine, lanes, self.deps.bells, self._journal)
         self._dispatcher.start()
@@ -116,6 +119,18 @@ class WorkerProcess:
             for background in part.background:
                 background.start()
         memory.settle()
+
+    def _warm(self) -> None:
+        """Compile the playbook and read the directory before anything is in hand: a first batch that takes a second is one in
+        whose middle a process is easily killed."""
+        if self.deps.playbooks is None:
+            return
+        try:
+            with self.deps.engine.connect() as connection:
+                self.deps.playbooks.current(connection)
+                self.deps.directory.get(connection)
+        except (DBAPIError, PoolTimeout, LookupError) as error:
+            log.warning("starts_cold", error=f"{type(error).__name__}: {error}"[:200])
 
     def stop(self) -> None:
         """Drain: finish batches in hand, claim no more."""

@@ -144,8 +144,9 @@ returning j.worker, j.service, j.kind, j.ids
 
 BLAME = """
 update ledger.agenda a set crashes = crashes + 1,
-    quarantined_at = case when %(alone)s and crashes + 1 >= %(limit)s then clock_timestamp() end,
-    error = case when %(alone)s and crashes + 1 >= %(limit)s then 'its worker died ' || (crashes + 1) || ' times' end
+    due_at = case when crashes > 0 then ledger.now() + make_interval(secs => crashes * %(pause)s) else a.due_at end,
+    quarantined_at = case when %(alone)s and crashes >= %(limit)s then clock_timestamp() end,
+    error = case when %(alone)s and crashes >= %(limit)s then 'its worker died ' || crashes || ' times with it alone in hand' end
 from (
     select id from ledger.agenda where service = %(service)s and kind = %(kind)s and id = any(%(ids)s)
     and due_at <= ledger.now() and due_at is not null and quarantined_at is null and (%(alone)s or crashes = 0)
@@ -154,7 +155,8 @@ from (
 where a.service = %(service)s and a.kind = %(kind)s and a.id = b.id
 returning a.id, a.quarantined_at is not null as quarantined
 """
-"""Items that were in a dead worker's hands and are still due: suspects, claimed alone from now on."""
+"""Items that were in a dead worker's hands and are still due: suspects, claimed alone from now on. The first death only makes a
+suspect; who kills again while alone waits a moment, so that an innocent one is not in hand each time that workers are killed."""
 
 HORIZON = """
 select service, kind, lane, due_at from ledger.agenda

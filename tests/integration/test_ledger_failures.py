@@ -190,6 +190,24 @@ def test_services_in_one_process_keep_their_own_notes(engine: Engine) -> None:
     assert scalar(engine, "select count(*) from ledger.journal") == 0
 
 
+def test_a_suspect_is_blamed_for_deaths_with_it_alone_and_waits_between_them(engine: Engine) -> None:
+    [ticket] = open_some(engine, 1)
+    pauses = []
+    for death in range(1 + CRASH_LIMIT):
+        assert row(engine, "router", ticket).quarantined_at is None
+        dead = Journal(engine)
+        dead.note("slot", "router", "ticket", [ticket])
+        dead._drop()
+        _until(lambda: audit_journal(engine, 0) == 1)
+        found = row(engine, "router", ticket)
+        assert found.crashes == death + 1
+        pauses.append((found.due_at - scalar(engine, "select ledger.now()")).total_seconds())
+        with engine.begin() as connection:
+            connection.exec_driver_sql("update ledger.agenda set due_at = ledger.now() where id = %s", (ticket,))
+    assert row(engine, "router", ticket).quarantined_at is not None
+    assert pauses[0] <= 0 < pauses[1] < pauses[2]
+
+
 # ---- processes that die -------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +245,7 @@ def _until(holds: Any, seconds: float = 30.0) -> float:
     return time.monotonic() - began
 
 
-def test_a_poisonous_ticket_kills_three_workers_and_is_set_aside_alone(
+def test_a_poisonous_ticket_kills_three_workers_alone_and_is_set_aside(
     engine: Engine, database_url: str, processes: list[subprocess.Popen[str]]
 ) -> None:
     tickets = open_some(engine, 40)
@@ -239,7 +257,7 @@ def test_a_poisonous_ticket_kills_three_workers_and_is_set_aside_alone(
         _until(lambda: processes[-1].poll() is not None or row(engine, "router", poison).quarantined_at is not None)
         deaths += processes[-1].poll() is not None
     _until(lambda: len(effects(engine)) == 39)
-    assert deaths == CRASH_LIMIT
+    assert deaths == 1 + CRASH_LIMIT  # the first only made it a suspect
     assert effects(engine) == dict.fromkeys(set(tickets) - {poison}, 1)
     assert "died 3 times" in row(engine, "router", poison).error
 
