@@ -30,6 +30,7 @@ from services.control.replay.reading import Rejects
 from services.control.replay.run import History, Tell, load, play, playbook_of, prepare, result
 from services.control.replay.whatif import both, difference
 from shared.playbook.model import Playbook
+from shared.runtime import memory
 from shared.runtime.migrate import upgrade
 from shared.runtime.settings import Settings
 
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     rejects = Rejects(args.events)
     try:
         history = load(args.events, args.mapping, rejects)
+        memory.settle()
         playbook = playbook_of(args.playbook, history)
         if args.against is not None:
             found, shown = _compare(history, (args.playbook, args.against), playbook)

@@ -19,6 +19,7 @@ from shared.contracts import intake as wire
 from shared.contracts.envelope import Actor, New
 from shared.contracts.strict import Unacceptable, convert
 from shared.directory.people import Directory
+from shared.playbook import flows
 from shared.playbook.intakecheck import check_fields
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
@@ -89,6 +90,7 @@ class Player:
 
     def __init__(self, world: World, people: People, directory: Directory, refuse: Refuse) -> None:
         self._world, self._people, self._refuse = world, people, refuse
+        self._directory = directory
         self._playbook: Playbook = world.playbook
         self._around = surroundings(directory, world.playbook, world.now)
         self._lanes = lane_rules(world.playbook)
@@ -138,9 +140,10 @@ class Player:
 
     def _act(self, act: str, given: Given, ticket: Ticket) -> Ticket:
         who = actor(act, given, ticket, self._people.persons)
-        outcome = c.decide(
-            ticket, command(act, given, self._people.groups), who, replace(self._around, now=self._world.now)
-        )
+        kind = ticket.flow.flow if ticket.in_flow and ticket.flow is not None else ticket.kind
+        course = flows.course(self._playbook, kind, self._world.now, self._directory)
+        around = replace(self._around, now=self._world.now, course=course)
+        outcome = c.decide(ticket, command(act, given, self._people.groups), who, around)
         if isinstance(outcome, c.Refused):
             self.played.refused[act] += 1
             return ticket

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +25,8 @@ from services.control.replay.reading import Log, Rejects
 from services.control.replay.report import Tally
 from services.control.replay.world import World
 from shared.ledger.process import Deps
-from shared.playbook.model import Playbook
-from shared.playbook.source import BadPlaybook, read_document
+from shared.playbook.model import Document, Playbook
+from shared.playbook.source import BadPlaybook, Problem, read_document
 from shared.runtime.settings import Settings
 
 WRITE_EVENTS = 5_000
@@ -73,9 +73,21 @@ def playbook_of(name: str, history: History) -> Playbook:
     document = staffed(checked.playbook.document, history.people)
     playbook = Playbook(0, document, checked.playbook.specs)
     wrong = [one for one in problems_of(playbook, read_document({}, document.name)) if not one.warning]
+    wrong += [Problem(why, field=where) for where, why in _unplayable(document)]
     if wrong:
         raise BadPlaybook(wrong)
     return playbook
+
+
+def _unplayable(document: Document) -> Iterator[tuple[str, str]]:
+    """What a world in memory does not do: holding back, and presence that an offer changes."""
+    for number, rules in enumerate(document.rules):
+        for place, rule in enumerate(rules.rules):
+            if rule.then.hold is not None:
+                yield f"rules[{number}].rules[{place}].then.hold", "a replay cannot hold tickets back"
+    for name, group in document.groups.items():
+        if group.offer is not None and (group.offer.on_timeout or group.offer.on_decline) is not None:
+            yield f"groups.{name}.offer", "a replay keeps everybody's presence as it is"
 
 
 def prepare(settings: Settings, database: Database, playbook: Playbook, start: datetime) -> Deps:
