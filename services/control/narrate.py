@@ -105,8 +105,13 @@ def _started(d: e.SlaStarted, event: Recorded) -> str:
     return f"The clocks start: {promises} (policy {d.clocks[0].policy})."
 
 
+def by_link(event: Recorded) -> bool:
+    """Whether somebody did this by the one-click link of a message."""
+    return (event.actor.via or "").startswith("link-")
+
+
 def _accepted(d: e.TicketAccepted, event: Recorded) -> str:
-    return f"{d.agent} accepts it{' by the link in the message' if event.actor.address else ''}."
+    return f"{d.agent} accepts it{' by the link in the message' if by_link(event) else ''}."
 
 
 def _replied(d: e.TicketReplied, event: Recorded) -> str:
@@ -126,6 +131,7 @@ _TELL: dict[str, Callable[[Any, Recorded], str]] = {
     "ticket.replied": _replied,
     "ticket.paused": lambda d, _: f"It waits: {d.reason}. The clocks stand still as the policy says.",
     "ticket.resumed": lambda d, _: "It goes on.",
+    "ticket.transferred": lambda d, event: f"{event.actor.id} hands it to the group {d.group}: {d.reason}.",
     "ticket.resolved": lambda d, event: f"{event.actor.id} resolves it.",
     "sla.started": _started,
     "sla.warned": lambda d, _: (

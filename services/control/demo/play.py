@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.control.demo.day import Arrival, habit
+from services.control.demo.door import Door, Link, link_in
 from services.control.replay.engine import Engine
 from services.gateway.actions import act
 from services.gateway.intake import Intake, Submission
@@ -20,6 +21,8 @@ from shared.ledger.tickets import read
 from shared.ticket import commands as c
 
 Progress = Callable[["Day"], None]
+GROUPS = ("desk", "network", "his", "field")
+"""Of the playbook `selected`: whom people hand tickets to."""
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Day:
 
     engine: Engine
     intake: Intake
+    door: Door
     seed: int
     now: datetime
     counts: Counter[str] = field(default_factory=Counter)
@@ -36,6 +40,9 @@ class Day:
     _todo: list[tuple[datetime, int, int, str, int]] = field(default_factory=list)
     _planned: set[tuple[int, int]] = field(default_factory=set)
     _serial: int = 0
+    _owners: Counter[int] = field(default_factory=Counter)
+    _links: dict[tuple[int, str], Link] = field(default_factory=dict)
+    """The newest link that was sent to a person about a ticket."""
     _chance: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
@@ -71,6 +78,10 @@ class Day:
     def on_send(self, jobs: Sequence[Job]) -> None:
         """What went out by mail and SMS (the sinks of the demo)."""
         self.sent.update(job.row.channel for job in jobs)
+        for job in jobs:
+            link = link_in(job) if job.row.event_type == "ticket.assigned" and job.row.ticket_id is not None else None
+            if link is not None and job.row.ticket_id is not None:
+                self._links[job.row.ticket_id, job.row.recipient] = link
 
     def _open(self, arrival: Arrival) -> None:
         actor = Actor(kind="customer", id=str(arrival.ticket.requester.id if arrival.ticket.requester else "somebody"))
@@ -92,8 +103,16 @@ class Day:
             if (row.id, row.assignment) in self._planned:
                 continue
             self._planned.add((row.id, row.assignment))
-            plan = habit(self._chance)
-            for what, after in (("accept", plan.accept), ("reply", plan.reply), ("resolve", plan.resolve)):
+            plan = habit(self._chance, self._owners[row.id])
+            self._owners[row.id] += 1
+            accept = "press" if plan.by_link else "accept"
+            todo = (
+                (accept, plan.accept),
+                ("hand over", plan.hand_over),
+                ("reply", plan.reply),
+                ("resolve", plan.resolve),
+            )
+            for what, after in todo:
                 if after is not None:
                     self._later(self.now + after, row.id, what, row.assignment)
             if plan.pause and plan.reply is not None:
@@ -110,10 +129,16 @@ class Day:
             connection.rollback()
             if ticket is None or ticket.assignment != assignment or ticket.assignee is None:
                 return
-            link = what == "accept" and self._chance.random() < 0.3
-            who = Actor(kind="person", id=ticket.assignee, address="link in the message" if link else None)
+            who = Actor(kind="person", id=ticket.assignee)
+            link = self._links.get((ticket_id, ticket.assignee)) if what == "press" else None
+            if link is not None:
+                connection.close()
+                self.counts["accept" if self.door.press(link) else "refused"] += 1
+                return
             command: Any = {
                 "accept": c.Accept(),
+                "press": c.Accept(),
+                "hand over": c.Transfer(group=self._elsewhere(ticket.group), reason="belongs to another group"),
                 "reply": c.Reply(text="您好，正在处理。"),
                 "pause": c.Pause(reason="waiting for the clinic"),
                 "customer": c.CustomerReply(text="谢谢，请继续。"),
@@ -122,4 +147,7 @@ class Day:
             if what == "customer":
                 who = Actor(kind="customer", id=ticket.requester.id or "somebody")
             outcome = act(self.engine.deps, connection, ticket_id, command, who, f"demo-{ticket_id}")
-        self.counts["refused" if outcome.refused else what] += 1
+        self.counts["refused" if outcome.refused else "accept" if what == "press" else what] += 1
+
+    def _elsewhere(self, group: str | None) -> str:
+        return self._chance.choice([one for one in GROUPS if one != group])

@@ -11,7 +11,7 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from services.control.demo.play import Day
-from services.control.narrate import sentence
+from services.control.narrate import by_link, sentence
 from shared.contracts.envelope import Recorded
 from shared.ledger import reader
 
@@ -30,6 +30,10 @@ def summary(connection: Connection, day: Day) -> Table:
         ("assigned at least once", ask("select count(distinct ticket_id) from router.assignment")),
         ("accepted", ask("select count(*) from ledger.event where type = 'ticket.accepted'")),
         ("of these by the link in a message", _by_link(connection)),
+        (
+            "handed over to another group",
+            ask("select count(*) from ledger.event where type = 'ticket.transferred' and given"),
+        ),
         ("resolved", ask("select count(*) from ledger.ticket where status = 'resolved'")),
         (
             "still open at midnight",
@@ -51,7 +55,7 @@ def summary(connection: Connection, day: Day) -> Table:
 def _by_link(connection: Connection) -> int:
     return int(
         connection.exec_driver_sql(
-            "select count(*) from ledger.event where type = 'ticket.accepted' and actor ->> 'address' is not null"
+            "select count(*) from ledger.event where type = 'ticket.accepted' and actor ->> 'via' like 'link-%%'"
         ).scalar_one()
     )
 
@@ -66,20 +70,16 @@ def _median(connection: Connection) -> str:
 
 
 def stories(connection: Connection, ids: Sequence[int]) -> list[str]:
-    """A normal ticket, a breached and escalated one, and one accepted by link."""
+    """A normal ticket, a breached and escalated one, and one accepted by link: each what it shows, then minute by minute."""
     told: set[int] = set()
     found = []
-    for title, wanted in (
-        ("An ordinary ticket", _is_ordinary),
-        ("A ticket nobody moved", _is_breached),
-        ("A ticket accepted by the link in the message", _is_linked),
-    ):
+    for title, moral, wanted in STORIES:
         for ticket_id in ids:
             events = reader.stream(connection, "ticket", ticket_id)
             if ticket_id not in told and wanted(events):
                 told.add(ticket_id)
                 lines = [f"  {_clock(event.happened_at)}  {line}" for event in events if (line := sentence(event))]
-                found.append("\n".join(["", f"[bold]{title}: T-{ticket_id}[/bold]", *lines]))
+                found.append("\n".join(["", f"[bold]{title} (T-{ticket_id})[/bold]", moral, *lines]))
                 break
     return found
 
@@ -90,11 +90,17 @@ def _types(events: Sequence[Recorded]) -> set[str]:
 
 def _is_ordinary(events: Sequence[Recorded]) -> bool:
     types = _types(events)
-    return {"ticket.accepted", "ticket.resolved"} <= types and not {
-        "sla.breached",
-        "escalation.raised",
-        "ticket.paused",
-    } & types
+    return (
+        not _is_linked(events)
+        and {"ticket.accepted", "ticket.resolved"} <= types
+        and not {
+            "sla.breached",
+            "escalation.raised",
+            "ticket.paused",
+            "ticket.transferred",
+        }
+        & types
+    )
 
 
 def _is_breached(events: Sequence[Recorded]) -> bool:
@@ -102,8 +108,23 @@ def _is_breached(events: Sequence[Recorded]) -> bool:
 
 
 def _is_linked(events: Sequence[Recorded]) -> bool:
-    return any(event.type == "ticket.accepted" and event.actor.address for event in events)
+    return any(event.type == "ticket.accepted" and by_link(event) for event in events)
 
 
 def _clock(at: datetime) -> str:
     return at.astimezone(ZONE).strftime("%H:%M:%S")
+
+
+STORIES = (
+    (
+        "An ordinary ticket",
+        "Somebody reports, the right person gets it, answers and solves it before any deadline.",
+        _is_ordinary,
+    ),
+    (
+        "A ticket nobody moved",
+        "Its owner does not react, so that it climbs from chief to chief until somebody does.",
+        _is_breached,
+    ),
+    ("A ticket accepted by link", "Its owner is on the move: one press on the link in the SMS accepts it.", _is_linked),
+)
