@@ -13,6 +13,7 @@ BENCHMARKS = (
     "fanout_drivers",
     "oneclick",
     "recompute",
+    "forecast",
     "topics",
     "overload",
     "faults",

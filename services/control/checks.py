@@ -21,7 +21,7 @@ Path_ = tuple[str | int, ...]
 Finding = tuple[Path_, str, bool]
 """Path, reason, warning."""
 
-WATCHED = ("unaccepted", "node", "sla.warned", "sla.breached", "assignment_failed", "manual")
+WATCHED = ("unaccepted", "node", "sla.at_risk", "sla.warned", "sla.breached", "assignment_failed", "manual")
 
 
 def problems_of(playbook: Playbook, source: Source) -> list[Problem]:

@@ -11,7 +11,8 @@ from shared.playbook.source import BadPlaybook
 from shared.runtime.settings import BadSetting
 
 COMMANDS = (
-    "up", "run", "migrate", "check", "apply", "push", "explain", "eval", "classifier", "audit", "doctor", "demo", "replay",
+    "up", "run", "migrate", "check", "apply", "push", "explain", "eval", "classifier", "forecast", "audit", "doctor",
+    "demo", "replay",
 )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ A ticket runs under one version (`ticket.playbook`), read by every service when 
     whole      its clocks are counted anew from their start under the new version alone
     undo       its clocks are what they would be had the version never reached it
 
-What has begun under the old version goes on as it began: an assignment, a running escalation, a planned message. A ticket whose
-flow or group is not the same in the new version stays where it is, and is listed.
+What has begun under the old version goes on as it began: an assignment, a flow, a running escalation, a planned message. A ticket
+that needs a group which the new version does not have stays where it is, and is listed.
 
 Tickets are moved a few hundred at a time, in their own short transactions and in the bulk lane, so that nobody waits for them.
 Which are still to be moved is read from the tickets themselves, so a move that was cut off goes on when it is asked for again.
@@ -70,15 +70,14 @@ def foresee(
 
 
 def why_it_stays(ticket: Ticket, old: Playbook, new: Playbook) -> str | None:
-    """Why the ticket cannot go on under `new`; None: it can."""
-    if ticket.kind is not None:
-        flows = [next((one for one in p.document.flows if one.name == ticket.kind), None) for p in (old, new)]
-        if flows[0] != flows[1]:
-            return f"the flow {ticket.kind} is not the same there"
-    for group in (ticket.group, *(node.group for node in ticket.nodes)):
-        if group is not None and group not in new.document.groups:
-            return f"there is no group {group} there"
-    return None
+    """Why the ticket cannot go on under `new`; None: it can. Its flow goes on under the version it began with."""
+    wanted = {ticket.group, *(node.group for node in ticket.nodes)}
+    if ticket.flow is not None:
+        flow = next((one for one in old.document.flows if one.name == ticket.flow.flow), None)
+        movers = () if flow is None else (flow.responsible, *(node.responsible for node in flow.nodes))
+        wanted |= {one.group for one in movers if one is not None}
+    gone = sorted(group for group in wanted if group is not None and group not in new.document.groups)
+    return f"there is no group {gone[0]} there" if gone else None
 
 
 class Mover:

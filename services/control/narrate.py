@@ -41,6 +41,10 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
         lines.append(
             f"Clock {clock['metric']} ({clock['policy']}): {clock['state']}{due}, {clock['elapsed_seconds']:.0f} s counted."
         )
+    shares = story["attribution"]
+    if shares["seconds"]:
+        parts = [f"{one['name'] or one['part']} {one['seconds'] / 60:.0f} min" for one in shares["person"]]
+        lines.append(f"Of {shares['seconds'] / 60:.0f} minutes: {', '.join(parts)}.")
     for one in story["escalation"]["escalations"]:
         told = ", ".join(one["targets"])
         lines.append(

@@ -102,7 +102,7 @@ class _Run:
                 self._ahead_of_breach(data, at)
             case e.SlaMoved():
                 self._moved(data, at)
-            case e.SlaWarned() | e.SlaBreached():
+            case e.SlaAtRisk() | e.SlaWarned() | e.SlaBreached():
                 self._begin(event.type, at, owner=self.ticket.assignee, metric=data.metric, due_at=data.due_at)
             case e.SlaMet() | e.SlaCancelled():
                 self._end_metric(data.metric, at)

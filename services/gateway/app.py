@@ -26,6 +26,7 @@ from services.gateway.api import (
     tickets,
     todos,
 )
+from services.gateway.api.attribution import report as attribution_report
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -70,6 +71,7 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/agents", operations.agents),
     Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),
     Endpoint("GET", "/v1/deliveries", operations.deliveries, query=("ticket", "recipient", "state", *PAGE)),
+    Endpoint("GET", "/v1/reports/attribution", attribution_report, query=("from", "to", "by")),
     Endpoint("GET", "/v1/quarantine", operations.quarantine, query=PAGE),
     Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
     Endpoint("GET", "/v1/inbox", inbox.listing, query=("unread", *PAGE)),

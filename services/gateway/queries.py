@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
 
+from services.gateway import attribution
 from services.gateway.errors import Problem
 from shared.access.present import Masks, hidden, present
 from shared.access.principals import Principal
@@ -304,6 +305,7 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
             "clocks": clocks(deps, connection, [ticket_id]).get(ticket_id, []),
             "decisions": [one for kind, rows in by_type.items() if kind.startswith("sla.") for one in rows],
         },
+        "attribution": attribution.of_ticket(connection, ticket_id, business.now(connection)),
         "escalation": {
             "escalations": view(connection, "escalation.v_escalation", ticket_id, "escalation"),
             "decisions": [

@@ -1,10 +1,12 @@
-"""House-keeping of the SLA service: how many clocks live, by metric and state, as `signalbox_sla_clocks`."""
+"""House-keeping of the SLA service: how many clocks live, by metric and state, as `signalbox_sla_clocks`, and how many of them
+are expected to be breached."""
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
 from services.sla import metrics, store
+from services.sla.forecast import store as forecast
 from shared.runtime.clock import monotonic
 from shared.runtime.loops import Loop
 
@@ -25,7 +27,9 @@ class ClockCount:
         started = monotonic()
         with self._engine.connect() as connection:
             found = store.count_live(connection)
+            expected = forecast.expected(connection)
         for family in metrics.FAMILIES:
             for state in metrics.LIVE:
                 metrics.CLOCKS.labels(family, state).set(found.get((family, state), 0))
+            metrics.EXPECTED.labels(family).set(expected.get(family, 0.0))
         return max(PERIOD_SECONDS, SHARE * (monotonic() - started))

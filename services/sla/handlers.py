@@ -16,6 +16,7 @@ from services.sla.domain.moving import Undone, take_back
 from services.sla.domain.terms import Library, Rules
 from services.sla.domain.ticket import SlaState, versions_of
 from services.sla.factmaking import facts_of, standing
+from services.sla.forecast.live import Forecaster, Looked
 from shared.contracts import events as e
 from shared.contracts.envelope import New, Recorded
 from shared.ledger.claim import events_after
@@ -40,8 +41,8 @@ class KeepClocks:
     service = "sla"
     kind = "ticket"
 
-    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
-        self._deps, self._tables = deps, tables
+    def __init__(self, deps: Deps, tables: store.Tables = store, forecaster: Forecaster | None = None) -> None:
+        self._deps, self._tables, self._forecaster = deps, tables, forecaster
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide each ticket's clocks as of now; a ticket that was not classified yet waits for that."""
@@ -50,11 +51,18 @@ class KeepClocks:
         library = self._library(unit, batch, states, logs)
         results: list[Result] = []
         kept: list[store.Saved] = []
+        present: list[tuple[int, SlaState]] = []
         for work in batch:
             result, saved = self._one(unit, work, states.get(work.id), library, logs.get(work.id))
             results.append(result)
             if saved is not None:
                 kept.append(saved)
+            state = states.get(work.id) if saved is None else saved.state
+            if state is not None:
+                present.append((work.id, state))
+        if self._forecaster is not None:
+            looked = self._forecaster.look(unit.connection, present, library, unit.now)
+            results = [_with_forecast(result, looked) for result in results]
         self._tables.save(unit.connection, kept)
         return results
 
@@ -73,7 +81,7 @@ class KeepClocks:
         events = tuple(New(data, _reason(decision, data), at) for at, data in decision.events)
         for _, data in decision.events:
             if isinstance(data, e.SlaBreached):
-                metrics.BREACHES.labels(_family(data.metric), data.priority or "none").inc()
+                metrics.BREACHES.labels(metrics.family(data.metric), data.priority or "none").inc()
         result = Result(work, events, decision.next_due_at)
         kept = decision.state if decision.state.desk == desk else replace(decision.state, desk=desk)
         if kept is state:
@@ -140,6 +148,8 @@ def _reason(decision: Decision, data: e.Data) -> dict[str, object] | None:
     return {"why": decision.reason.value}
 
 
-def _family(metric: str) -> str:
-    """A closed label set: `node:x` and `ownership:y` count as their family."""
-    return metric.partition(":")[0]
+def _with_forecast(result: Result, looked: Looked) -> Result:
+    """The result with what the forecast tells, to be seen again when it wants to look again."""
+    number = result.work.id
+    dues = [at for at in (result.due_at, looked.next_at.get(number)) if at is not None]
+    return Result(result.work, (*result.events, *looked.events.get(number, ())), min(dues, default=None))

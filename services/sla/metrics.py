@@ -6,6 +6,9 @@ FAMILIES = ("first_response", "next_response", "periodic_update", "resolution", 
 LIVE = ("running", "paused", "breached")
 
 CLOCKS = Gauge("signalbox_sla_clocks", "Live clocks by metric and state", ["metric", "state"])
+EXPECTED = Gauge(
+    "signalbox_sla_breaches_expected", "Running clocks that the forecast expects to be breached", ["metric"]
+)
 BREACHES = Counter("signalbox_sla_breaches_total", "Breaches", ["metric", "priority"])
 
 

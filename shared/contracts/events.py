@@ -373,6 +373,18 @@ class SlaWarned(Data, frozen=True, kw_only=True):
     recipients: tuple[str, ...] = ()
 
 
+class SlaAtRisk(Data, frozen=True, kw_only=True):
+    """The forecast says that a promise will probably be broken; once for each generation of a clock."""
+
+    type: ClassVar[str] = "sla.at_risk"
+    metric: str
+    probability: float
+    due_at: datetime | None = None
+    cycle: int = 1
+    generation: int = 1
+    policy: str = ""
+
+
 class SlaBreached(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "sla.breached"
     metric: str
@@ -635,7 +647,8 @@ CATALOGUE: dict[str, type[Data]] = {
         TicketNoteEdited, TicketAttached, TaskOpened, TaskProgressed, TaskClosed,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
         TicketAssignmentFailed, AgentChanged, PlaybookPublished,
-        SlaStarted, SlaMoved, SlaWarned, SlaBreached, SlaMet, SlaCancelled, FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
+        SlaStarted, SlaMoved, SlaAtRisk, SlaWarned, SlaBreached, SlaMet, SlaCancelled,
+        FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationHeld, EscalationEnded, EscalationExhausted,
         DeliverySent, DeliveryDelivered, DeliveryRead, DeliveryFailed, DeliveryUnknown, DeliverySuppressed,
         SubscriptionChanged, SubscriptionRedriven, SubscriptionRewound,

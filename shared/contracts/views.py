@@ -13,7 +13,10 @@ import msgspec
 
 
 class ClockRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`sla.v_clock`: one clock. `elapsed_seconds` is as of `as_of`; a running clock goes on from there in open time."""
+    """`sla.v_clock`: one clock. `elapsed_seconds` is as of `as_of`; a running clock goes on from there in open time.
+
+    `breach_probability`: what the forecast says of a running clock; null when no model is published or it is over.
+    """
 
     ticket_id: int
     metric: str
@@ -33,6 +36,22 @@ class ClockRow(msgspec.Struct, frozen=True, kw_only=True):
     policy_version: int
     calendar: str | None
     calendar_version: int
+    breach_probability: float | None
+
+
+class AttributionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`sla.v_attribution`: whose a stretch of a ticket's life is, from its creation on without gap or overlap.
+
+    `kind`: queue, person, customer, closed. `ended_at` null: it goes on.
+    """
+
+    ticket_id: int
+    started_at: datetime
+    ended_at: datetime | None
+    kind: str
+    team: str | None
+    person: str | None
+    node: str | None
 
 
 class AssignmentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +247,7 @@ class InboxRow(msgspec.Struct, frozen=True, kw_only=True):
 
 VIEWS: dict[str, type[msgspec.Struct]] = {
     "sla.v_clock": ClockRow,
+    "sla.v_attribution": AttributionRow,
     "router.v_assignment": AssignmentRow,
     "router.v_load": LoadRow,
     "router.v_waiting": WaitingRow,

@@ -72,6 +72,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "playbook.published": (),
     "sla.started": ("escalation",),
     "sla.moved": ("escalation",),
+    "sla.at_risk": ("escalation", "notifier"),
     "sla.warned": ("escalation", "notifier"),
     "sla.breached": ("escalation", "notifier"),
     "sla.met": ("escalation", "notifier"),

@@ -13,6 +13,7 @@ Policies are ordered; the first whose `when` holds governs the ticket. Written s
       pause_on: {first_response: []}                                # or a list for all metrics; [pending] where nothing is said
       first_response: reply                                         # or accept, or a list of statuses that count as well
       warn: [30m, {before: 1h, on: wall}, 80%]                      # or by metric; [30m] where nothing is said
+      at_risk: 0.8                                                  # forecast from which on the ticket is told to be at risk
       on_change: carry                                              # or restart, keep
       next_response_opening: false
       tell: [assignee, supervisor]
@@ -85,11 +86,14 @@ class SlaPolicy(Config, frozen=True, kw_only=True):
     warn: list[Any] | dict[str, list[Any]] = field(default_factory=lambda: list(WARN))
     on_change: Literal["carry", "restart", "keep"] = "carry"
     next_response_opening: bool = False
+    at_risk: float | None = None
     tell: list[str] = field(default_factory=lambda: ["assignee", "supervisor"])
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a policy has a name")
+        if self.at_risk is not None and not 0 < self.at_risk < 1:
+            raise ValueError("at_risk is a probability, more than 0 and less than 1")
         if not self.targets:
             raise ValueError("targets: a policy promises something")
         for metric in self.targets:

@@ -14,11 +14,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from msgspec.structs import replace
+
 from services.sla.domain import facts as f
 from services.sla.domain.terms import CLOSED
+from services.sla.domain.ticket import Place
 from services.sla.domain.track import ZERO
 from shared.calendar import ALWAYS_OPEN, BusinessCalendar
 
+Bearer = tuple[str | None, str | None, str | None]
 WAITING = frozenset({"pending"})
 View = Literal["kind", "team", "person", "node"]
 Part = tuple[str, str | None]
@@ -65,6 +69,36 @@ def split(slices: Iterable[Slice], view: View, calendar: BusinessCalendar = ALWA
         part = one.part(view)
         total[part] = total.get(part, ZERO) + calendar.between(one.start, one.end)
     return total
+
+
+def placed(places: Sequence[Place], at: datetime, status: str, bearer: Bearer) -> tuple[Place, ...]:
+    """The places of a ticket that is so from `at` on (`bearer`: team, person, node): one more only where the bearer changes."""
+    kind = kind_of(status, bearer[1])
+    new = Place(at, kind.value) if kind is Kind.CLOSED else Place(at, kind.value, *bearer)
+    while places and places[-1].at == at:
+        places = places[:-1]
+    if places and replace(places[-1], at=at) == new:
+        return tuple(places)
+    return (*places, new)
+
+
+def kind_of(status: str, person: str | None) -> Kind:
+    """Which kind of time passes in a status, with this person on it."""
+    if status in CLOSED:
+        return Kind.CLOSED
+    if status.partition(":")[0] in WAITING:
+        return Kind.CUSTOMER
+    return Kind.QUEUE if person is None else Kind.PERSON
+
+
+def slices_of(places: Sequence[Place], until: datetime) -> tuple[Slice, ...]:
+    """The places kept with a ticket's clocks as slices up to `until`."""
+    ends = [*(one.at for one in places[1:]), until]
+    return tuple(
+        Slice(one.at, min(end, until), Kind(one.kind), one.team, one.person, one.node)
+        for one, end in zip(places, ends, strict=True)
+        if one.at < until
+    )
 
 
 def attribute(
@@ -124,12 +158,12 @@ class _Place:
                 self.status = fact.status
             case f.Merged():
                 self.status = "merged"
-            case f.GroupChanged():
+            case f.GroupChanged() if fact.group != self.team:
                 self.team, self.person = fact.group, None
             case f.PersonChanged():
                 self.person = fact.person
             case f.NodeEntered():
-                self.nodes.append(fact.node)
+                self.nodes = [*(one for one in self.nodes if one != fact.node), fact.node]
             case f.NodeCompleted() if fact.node in self.nodes:
                 self.nodes.remove(fact.node)
             case _:

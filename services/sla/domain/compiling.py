@@ -37,6 +37,7 @@ def compile_policy(version: int, policy: SlaPolicy, calendars: Mapping[str, Busi
         accept_responds=policy.first_response == "accept",
         on_change=policy.on_change,
         opening_counts=policy.next_response_opening,
+        at_risk=policy.at_risk,
         tell=tuple(policy.tell),
     )
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from services.sla.domain.arming import arm, due_computed, read, terms_of
+from services.sla.domain.attribution import placed
 from services.sla.domain.clock import Clock, State, Warning, WarningState, seconds
 from services.sla.domain.terms import Choice, Library, Policy
 from services.sla.domain.ticket import SlaState
@@ -31,8 +32,8 @@ class Fold:
 
     __slots__ = (
         "_moved", "_started", "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "desk", "events",
-        "group", "group_since", "library", "merged", "nodes", "now", "opening", "phases", "policy", "priority", "ready",
-        "replied_at", "status", "version", "waiting_since",
+        "group", "group_since", "library", "merged", "nodes", "now", "opening", "person", "phases", "places", "policy",
+        "priority", "ready", "replied_at", "status", "version", "waiting_since",
     )  # fmt: skip
 
     def __init__(self, state: SlaState, library: Library, now: datetime) -> None:
@@ -45,6 +46,7 @@ class Fold:
         self.waiting_since, self.replied_at = state.waiting_since, state.replied_at
         self.group, self.group_since, self.nodes = state.group, state.group_since, state.nodes
         self.merged, self.desk = state.merged, state.desk
+        self.person, self.places = state.person, state.places
         self.clocks: dict[str, Clock] = {clock.metric: clock for clock in state.clocks}
         self.changed: dict[tuple[str, int], Clock] = {}
         self.events: list[tuple[datetime, e.Data]] = []
@@ -59,7 +61,7 @@ class Fold:
             attributes=self.attributes, ready=self.ready, policy=None if self.policy is None else self.policy.name,
             priority=self.priority, opening=self.opening, answered=self.answered, waiting_since=self.waiting_since,
             replied_at=self.replied_at, group=self.group, group_since=self.group_since, nodes=self.nodes, merged=self.merged,
-            clocks=tuple(self.clocks.values()), desk=self.desk,
+            clocks=tuple(self.clocks.values()), desk=self.desk, person=self.person, places=self.places,
         )  # fmt: skip
 
     # ---- clocks -------------------------------------------------------------------------------------------------------------
@@ -86,6 +88,11 @@ class Fold:
     def moved(self, clock: Clock, cause: str) -> None:
         """Note a new due instant; told in one event with the others of this fact and cause."""
         self._moved.setdefault(cause, []).append(self.put(clock))
+
+    def place(self, at: datetime) -> None:
+        """Note whose time it is from `at` on."""
+        node = next(reversed(self.nodes), None) if self.nodes else None
+        self.places = placed(self.places, at, self.status, (self.group, self.person, node))
 
     def flush(self) -> None:
         """Tell what the fact at `self.at` started and moved. A clock that ended in the same breath is told of by its end."""

@@ -42,6 +42,8 @@ def take_all(fold: Fold, facts: Iterable[f.Fact]) -> None:
         fold.fire(at)
         fold.at = at
         _TAKE[type(fact)](fold, fact, at)
+        if isinstance(fact, _MOVING):
+            fold.place(at)
         fold.flush()
     fold.fire(fold.now)
 
@@ -220,7 +222,7 @@ def _group(fold: Fold, fact: f.GroupChanged, at: datetime) -> None:
         return
     if fold.group is not None:
         fold.stop(f"ownership:{fold.group}", at, "transferred")
-    fold.group, fold.group_since = fact.group, at
+    fold.group, fold.group_since, fold.person = fact.group, at, None
     reconcile(fold, at, "transferred")
 
 
@@ -228,7 +230,8 @@ def _node_entered(fold: Fold, fact: f.NodeEntered, at: datetime) -> None:
     clock = fold.clocks.get(f"node:{fact.node}")
     if clock is not None and clock.open:
         fold.cancel(clock, at, "left")
-    fold.nodes = {**fold.nodes, fact.node: OpenNode(at, fact.visit)}
+    others = {name: node for name, node in fold.nodes.items() if name != fact.node}
+    fold.nodes = {**others, fact.node: OpenNode(at, fact.visit)}
     reconcile(fold, at, "entered")
 
 
@@ -251,8 +254,9 @@ def _merged(fold: Fold, _: f.Merged, at: datetime) -> None:
     fold.merged = True
 
 
-def _nothing(fold: Fold, fact: f.Fact, at: datetime) -> None:
+def _person(fold: Fold, fact: f.PersonChanged, _: datetime) -> None:
     """Whose desk it is on matters to attribution alone."""
+    fold.person = fact.person
 
 
 _TAKE: dict[type[f.Fact], Callable[[Fold, Any, datetime], None]] = {
@@ -264,8 +268,11 @@ _TAKE: dict[type[f.Fact], Callable[[Fold, Any, datetime], None]] = {
     f.CustomerReplied: _customer_replied,
     f.Accepted: _accepted,
     f.GroupChanged: _group,
-    f.PersonChanged: _nothing,
+    f.PersonChanged: _person,
     f.NodeEntered: _node_entered,
     f.NodeCompleted: _node_completed,
     f.Merged: _merged,
 }
+
+_MOVING = (f.Created, f.StatusChanged, f.GroupChanged, f.PersonChanged, f.NodeEntered, f.NodeCompleted, f.Merged)
+"""Facts after which a ticket's time may be somebody else's."""

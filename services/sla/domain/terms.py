@@ -78,6 +78,7 @@ class Policy:
     accept_responds: bool = False
     on_change: OnChange = "carry"
     opening_counts: bool = False
+    at_risk: float | None = None
     tell: tuple[str, ...] = ("assignee", "supervisor")
 
     def of(self, priority: str | None) -> Mapping[str, Terms]:

@@ -36,13 +36,23 @@ class Desk(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     owned: tuple[tuple[str | None, str | None, bool], ...] = ()
 
 
+class Place(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """From `at` on the ticket's time belonged to this bearer (see `attribution`)."""
+
+    at: datetime
+    kind: str
+    team: str | None = None
+    person: str | None = None
+    node: str | None = None
+
+
 class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One ticket as its clocks see it: a digest of its facts, and the latest cycle of each metric.
 
     `at`: the instant of the last fact taken. `version`: the playbook version the ticket is pinned to. `opening`: the customer's
     opening message is unanswered. `answered`: the first response was given. `waiting_since`: the oldest unanswered customer
     message after the opening. `policy` None: none matches, or (`ready` False) none was chosen yet.
-    `desk` is the reader's place in the log, kept here so that it is saved with the clocks.
+    `desk` is the reader's place in the log, kept here so that it is saved with the clocks. `places`: whose time it was.
     """
 
     version: int
@@ -64,6 +74,8 @@ class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     merged: bool = False
     clocks: tuple[Clock, ...] = ()
     desk: Desk = Desk()
+    person: str | None = None
+    places: tuple[Place, ...] = ()
 
 
 def versions_of(state: SlaState) -> set[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway.attribution import WAYS
 from tests.support.promises import Promises, promising
 
 Open = Callable[..., AbstractContextManager[Promises]]
@@ -295,3 +296,52 @@ def test_one_agenda_row_serves_all_clocks_of_a_ticket_and_stands_at_the_next_ins
         ticket, opened = desk.post(), desk.now
         rows = desk.rows("select due_at from ledger.agenda where service = 'sla' and id = %s", int(ticket))
         assert [row.due_at - opened for row in rows] == [timedelta(hours=2, microseconds=1)]
+
+
+# ---- attribution -------------------------------------------------------------------------------------------------------
+
+
+def test_a_life_is_split_without_remainder_in_the_explanation_and_in_the_report(under: Open) -> None:
+    with under(sla=[policy()]) as desk:
+        begun = desk.now
+        ticket = desk.post()
+        owner = desk.ticket_of(ticket)["assignee"]
+        desk.wait(minutes=30)
+        desk.does(ticket, "pause")
+        desk.wait(hours=2)
+        desk.does(ticket, "resume")
+        desk.wait(minutes=10)
+        desk.does(ticket, "transfer", group="two")
+        desk.wait(minutes=20)
+        desk.does(ticket, "resolve", "carl")
+        desk.wait(hours=1)
+        told = desk.call("GET", f"/v1/tickets/{ticket}/explain").json["attribution"]
+        assert told["seconds"] == 4 * 3600
+        split = {way: {(one["part"], one["name"]): one["seconds"] for one in told[way]} for way in WAYS}
+        assert split["kind"] == {("customer", None): 7200, ("closed", None): 3600, ("person", None): 3600}
+        assert split["person"] == {
+            ("customer", None): 7200,
+            ("closed", None): 3600,
+            ("person", owner): 2400,
+            ("person", "carl"): 1200,
+        }
+        assert {key: n for key, n in split["team"].items() if key[0] == "team"} == {
+            ("team", "one"): 2400,
+            ("team", "two"): 1200,
+        }
+        assert {sum(parts.values()) for parts in split.values()} == {4 * 3600}
+
+        other = desk.post()
+        desk.wait(minutes=10)
+        until = begun + timedelta(hours=2)
+        path = f"/v1/reports/attribution?from={begun:%Y-%m-%dT%H:%M:%SZ}&to={until:%Y-%m-%dT%H:%M:%SZ}&by=person"
+        report = desk.call("GET", path).json
+        assert report["seconds"] == 2 * 3600
+        assert {one["name"] or one["part"]: one["seconds"] for one in report["items"]} == {
+            owner: 1800,
+            "customer": 5400,
+        }
+        desk.does(other, "close")
+        assert desk.call("GET", path).json == report  # a period that is over stays as it was reported
+        refused = desk.call("GET", "/v1/reports/attribution?by=moon")
+        assert (refused.status, refused.json["errors"][0]["pointer"]) == (400, "by")

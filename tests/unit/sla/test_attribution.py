@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import pytest
+
 from services.sla.domain import facts as f
-from services.sla.domain.attribution import Kind, attribute, split
-from tests.unit.sla.world import at, minutes, opened
+from services.sla.domain.attribution import Kind, attribute, slices_of, split
+from services.sla.domain.decide import decide
+from services.sla.domain.ticket import from_json, to_json
+from tests.unit.sla.world import at, library, minutes, opened
 
 LIFE = [
     opened(at("09:00")),
@@ -48,3 +54,41 @@ def test_neighbours_of_one_bearer_are_one_slice_and_later_facts_are_left_out() -
 
 def test_nothing_has_no_slices() -> None:
     assert attribute([], at("09:00")) == ()
+
+
+def test_what_is_kept_with_the_clocks_is_the_same_split_as_from_the_facts_alone() -> None:
+    state = None
+    for fact in LIFE:
+        state = decide(state, [fact], fact.at, library({"targets": {"resolution": "9h"}})).state
+    assert state is not None
+    state = from_json(to_json(state))
+    for until in (at("09:00"), at("09:20"), at("10:30"), at("11:40"), at("13:00")):
+        assert slices_of(state.places, until) == attribute(LIFE, until)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kept_and_walked_splits_agree_on_random_lives_and_leave_no_remainder(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(100):
+        now, facts = at("08:00"), [opened(at("08:00"))]
+        for _ in range(random.randrange(1, 25)):
+            now += minutes(random.choice([0, 0, 3, 50]))
+            node = random.choice(["a", "b"])
+            facts.append(
+                random.choice(
+                    [
+                        f.StatusChanged(now, random.choice(["new", "assigned", "pending:x", "resolved", "closed"])),
+                        f.GroupChanged(now, random.choice(["one", "two"])),
+                        f.PersonChanged(now, random.choice(["anna", None])),
+                        f.NodeEntered(now, node, 1),
+                        f.NodeCompleted(now, node, 1),
+                    ]
+                )
+            )
+        state = decide(None, facts, now, library({"targets": {"resolution": "9h"}})).state
+        until = now + minutes(7)
+        kept = slices_of(state.places, until)
+        assert sum((one.end - one.start for one in kept), minutes(0)) == until - at("08:00")
+        walked = attribute(facts, until)
+        for view in ("kind", "team", "person", "node"):
+            assert split(kept, view) == split(walked, view)  # type: ignore[arg-type]
