@@ -17,6 +17,11 @@ BENCHMARKS = (
     "topics",
     "overload",
     "faults",
+    "reference_pipeline",
+    "latency",
+    "timers",
+    "overdue",
+    "contention",
 )
 
 

@@ -133,12 +133,16 @@ class Door:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._used = 0.0
 
     def post(self, ticket: Any) -> int:
         """Open a ticket; its id."""
         body = msgspec.json.encode(
             {name: value for name, value in msgspec.to_builtins(ticket).items() if value is not None}
         )
+        if monotonic() - self._used > 2:
+            self._connection.close()  # the gateway may have closed it meanwhile; the next request opens it again
+        self._used = monotonic()
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         self._connection.request("POST", "/v1/tickets", body, headers)
         answer = self._connection.getresponse()

@@ -39,7 +39,7 @@ SUSPECT_PAUSE_SECONDS = 1.0
 SUSPECTS_SECONDS = 0.2
 SMALLEST = 100
 """Items of a first claim."""
-BATCH_SECONDS = 0.25
+BATCH_SECONDS = 0.1
 """What a batch may take; it is the longest that a person's command waits for its ticket."""
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
