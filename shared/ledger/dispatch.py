@@ -126,6 +126,8 @@ class Dispatcher:
             self._stopping.wait(TICK_SECONDS)
 
     def _drain_and_look(self, lane: Lane) -> None:
+        if lane.heard():
+            return  # somebody drains it and looks once more before he ends; the sweep looks again in any case
         self._drain(lane)
         if not self._stopping.is_set():
             self._look([lane])

@@ -166,6 +166,11 @@ class Lane:
                 break
         return handled
 
+    def heard(self) -> bool:
+        """Make a thread that drains this lane now look once more; False when there is none."""
+        self._again = True
+        return self._busy.locked()
+
     def run_once(self) -> int:
         """Claim, handle and save one batch; 0 when nothing is due here. Raises what the database says when it is away."""
         if self.suspects and monotonic() >= self._suspects_at:  # their turn comes also while the lane is never empty
