@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from shared.oncall.conflicts import Absence, outlook, uncovered
+from shared.oncall.errors import ScheduleError
+from shared.oncall.schedule import Schedule
 from shared.playbook import flows
 from shared.playbook.conditions import parse as parse_condition
+from shared.playbook.escalation import schedule_references
 from shared.playbook.facts import ConditionError
 from shared.playbook.messages import Target as AudienceTarget
 from shared.playbook.model import Playbook
 from shared.playbook.source import Problem, Source
+from shared.runtime import clock
 from shared.ticket.flow.proof import prove
 
 Path_ = tuple[str | int, ...]
 Finding = tuple[Path_, str, bool]
 """Path, reason, warning."""
 
-WATCHED = ("unaccepted", "node", "sla.at_risk", "sla.warned", "sla.breached", "assignment_failed", "manual")
+_DAY = timedelta(days=1)
+WATCHED = ("unaccepted", "task", "node", "sla.at_risk", "sla.warned", "sla.breached", "assignment_failed", "manual")
 
 
 def problems_of(playbook: Playbook, source: Source) -> list[Problem]:
     """All findings of all areas."""
-    areas = (_lanes, _people, _routing, _sla, _chains, _flows, _messages)
+    areas = (_lanes, _people, _routing, _sla, _chains, _schedules, _flows, _messages)
     return [source.problem(path, reason, warning=warning) for area in areas for path, reason, warning in area(playbook)]
 
 
@@ -134,6 +142,32 @@ def _chains(playbook: Playbook) -> Iterator[Finding]:
         yield from _names([(("watch", index, "chain"), watch.chain)], names, "chain")
         yield from _names([(("watch", index, "on"), watch.on)], WATCHED, "occasion")
         yield from _condition(playbook, watch.when, ("watch", index, "when"))
+
+
+def _schedules(playbook: Playbook) -> Iterator[Finding]:
+    """Names, and what the next 30 days lack: instants with nobody on call, duty of people who are on leave."""
+    document = playbook.document
+    away = [
+        Absence(
+            name,
+            datetime.combine(leave.first, time(), ZoneInfo(agent.zone)),
+            datetime.combine(leave.last + _DAY, time(), ZoneInfo(agent.zone)),
+            leave.delegate or agent.delegate,
+        )
+        for name, agent in document.agents.items()
+        for leave in agent.leave
+    ]
+    for name, spec in document.schedules.items():
+        at: Path_ = ("schedules", name)
+        wanted = (((*at, *parse_path(one.path.removeprefix("$."))), one.name) for one in schedule_references(spec))
+        yield from _names(wanted, document.agents, "person")
+        try:
+            found = outlook(Schedule(spec), away, clock.utc_now())
+        except ScheduleError as error:
+            yield at, error.reason, False
+            continue
+        for text in uncovered({name: found}):
+            yield at, text, True
 
 
 def _flows(playbook: Playbook) -> Iterator[Finding]:

@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from services.control import platform
-from services.escalation.domain.oncall.conflicts import Absence, Outlook, outlook, uncovered
-from services.escalation.domain.oncall.schedule import Schedule
 from shared.directory.store import load
 from shared.ledger import business
 from shared.ledger.housekeeping import WIDE
 from shared.ledger.invariants import INVARIANTS, LIMIT, Invariant, violations
+from shared.oncall.changes import schedules
+from shared.oncall.conflicts import Absence, Outlook, outlook, uncovered
 from shared.playbook.store import NothingPublished, Playbooks
 from shared.runtime import migrate
 from shared.runtime.settings import Settings
@@ -275,7 +275,7 @@ def on_call(connection: Connection) -> Iterator[Finding]:
         for person in load(connection).people.values()
         for leave in person.leave
     ]
-    outlooks = {name: outlook(Schedule(spec), absences, now) for name, spec in current.document.schedules.items()}
+    outlooks = {name: outlook(one, absences, now) for name, one in schedules(connection, current).items()}
     for name, one in sorted(outlooks.items()):
         if one.sound:
             yield ok(f"on call: schedule {name} is covered for the next 30 days")

@@ -7,7 +7,7 @@ chains of the playbook when they do not, when a promise is broken, or when a per
            merged; node.entered, completed; sla.breached, warned, met, cancelled; escalation.raised and acknowledged by people
     out    node.stalled, escalation.raised, stepped, ended, exhausted; ticket.transferred and set where a step says so
 
-`domain.chain` is the engine (pure), `domain.oncall` says who is on call. A chain holds its own copy of the policy; its targets are
+`domain.chain` is the engine (pure), `shared.oncall` says who is on call. A chain holds its own copy of the policy; its targets are
 resolved at each step. `watching` decides what is watched and which chains begin, `handlers` keep the rows.
 
 Invariants: a step is taken once for each round; the overdue owner is never escalated to; a chain ends with its cause.

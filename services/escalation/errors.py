@@ -1,7 +1,6 @@
 """The errors of the escalation service.
 
     EscalationError
-        ScheduleError        a schedule that decodes but cannot be compiled
         StateUnreadable      a stored chain state this version cannot read
 
 Expected outcomes (nobody on call, a stale timer, a chain that is over) are values with a reason, never exceptions.
@@ -12,14 +11,6 @@ from __future__ import annotations
 
 class EscalationError(Exception):
     """Base of all errors of this service."""
-
-
-class ScheduleError(EscalationError):
-    """The schedule cannot be compiled."""
-
-    def __init__(self, schedule: str, reason: str) -> None:
-        self.schedule, self.reason = schedule, reason
-        super().__init__(f"schedule {schedule or '(unnamed)'}: {reason}")
 
 
 class StateUnreadable(EscalationError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from services.escalation import metrics, store
 from services.escalation.domain.chain.view import DirectoryView
-from services.escalation.domain.oncall.schedule import Schedule
 from services.escalation.watched import Card, Outcome, Watched, Watching, WatchRule
 from services.escalation.watching import decide
 from shared.contracts import events as e
@@ -22,20 +21,12 @@ from shared.ticket.course import Course
 from shared.ticket.state import Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """Watch rules and schedules of a version."""
-
-    watching: Watching
-    schedules: dict[str, Schedule]
-
-
-def compiled(playbook: Playbook) -> Compiled:
-    """The version, compiled once in each process."""
+def compiled(playbook: Playbook) -> Watching:
+    """The version's watch rules and chains, compiled once in each process."""
     return playbook.derived("escalation", _compile)
 
 
-def _compile(playbook: Playbook) -> Compiled:
+def _compile(playbook: Playbook) -> Watching:
     chains = {chain.name: chain for chain in playbook.document.chains}
     rules = tuple(
         WatchRule(
@@ -46,9 +37,8 @@ def _compile(playbook: Playbook) -> Compiled:
         )
         for index, one in enumerate(playbook.document.watch)
     )
-    schedules = {name: Schedule(spec) for name, spec in playbook.document.schedules.items()}
     priorities = tuple(map(str, playbook.document.taxonomy.priority.values))
-    return Compiled(Watching(rules, chains, priorities, lane_rules(playbook).by_priority), schedules)
+    return Watching(rules, chains, priorities, lane_rules(playbook).by_priority)
 
 
 class WatchTickets:
@@ -90,8 +80,8 @@ class WatchTickets:
                 playbooks.get(unit.connection, ticket.flow.version), ticket.flow.flow, unit.now, directory
             )
 
-        known = compiled(playbook)
-        return replace(known.watching, course=course), DirectoryView(directory, known.schedules, playbook.calendars)
+        on_call = self._tables.schedules(unit.connection, playbook)
+        return replace(compiled(playbook), course=course), DirectoryView(directory, on_call, playbook.calendars)
 
 
 def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: Outcome) -> None:

@@ -11,6 +11,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from services.escalation.watched import Card, Watched
+from shared.oncall.changes import schedules as schedules
+from shared.oncall.schedule import Schedule
+from shared.playbook.model import Playbook
 from shared.playbook.types import decode, encode
 from shared.runtime import arrays, copying
 
@@ -105,6 +108,7 @@ class Tables(Protocol):
 
     def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, Watched]: ...
     def save(self, connection: Connection, changes: Changes) -> None: ...
+    def schedules(self, connection: Connection, playbook: Playbook) -> dict[str, Schedule]: ...
 
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:

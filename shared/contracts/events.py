@@ -322,6 +322,21 @@ class AgentChanged(Data, frozen=True, kw_only=True):
     active: bool | None = None
 
 
+class ScheduleChanged(Data, frozen=True, kw_only=True):
+    """An override or temporary schedule was added, or taken back."""
+
+    type: ClassVar[str] = "schedule.changed"
+    schedule: str
+    change: str
+    kind: str
+    start: datetime
+    end: datetime
+    add: str | None = None
+    remove: str | None = None
+    shifts: tuple[dict[str, Any], ...] = ()
+    taken_back: bool = False
+
+
 class PlaybookPublished(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "playbook.published"
     name: str
@@ -646,7 +661,7 @@ CATALOGUE: dict[str, type[Data]] = {
         TicketDeclined, TicketTransferred, TicketReplied, TicketNoted, TicketMentioned, TicketPaused, TicketResumed, TicketResolved,
         TicketNoteEdited, TicketAttached, TaskOpened, TaskProgressed, TaskClosed,
         TicketReopened, TicketClosed, TicketMerged, TicketRated, TicketRepinned,
-        TicketAssignmentFailed, AgentChanged, PlaybookPublished,
+        TicketAssignmentFailed, AgentChanged, ScheduleChanged, PlaybookPublished,
         SlaStarted, SlaMoved, SlaAtRisk, SlaWarned, SlaBreached, SlaMet, SlaCancelled,
         FlowMoved, NodeEntered, NodeCompleted, NodeStalled,
         EscalationRaised, EscalationStepped, EscalationAcknowledged, EscalationHeld, EscalationEnded, EscalationExhausted,

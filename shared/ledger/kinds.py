@@ -69,6 +69,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "ticket.rated": (),
     "ticket.assignment_failed": ("escalation", "notifier"),
     "agent.changed": ("router",),
+    "schedule.changed": (),
     "playbook.published": (),
     "sla.started": ("escalation",),
     "sla.moved": ("escalation",),

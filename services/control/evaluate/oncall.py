@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from services.escalation.domain.oncall.schedule import Schedule
+from shared.oncall.schedule import Schedule
 from shared.playbook.escalation import (
     FixedShift,
     OverrideSpec,

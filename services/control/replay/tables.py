@@ -25,7 +25,9 @@ from services.router.domain.pool import Turns
 from services.sla import store as sla
 from services.sla.domain.ticket import SlaState
 from shared.contracts.envelope import Recorded
+from shared.oncall.schedule import Schedule
 from shared.playbook.messages import Storm
+from shared.playbook.model import Playbook
 from shared.ticket.state import Ticket
 
 Key = tuple[Any, ...]
@@ -231,6 +233,12 @@ class EscalationTables:
 
     def load(self, connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
         return {one: self._states[one] for one in ids if one in self._states}
+
+    def schedules(self, connection: Connection, playbook: Playbook) -> dict[str, Schedule]:
+        """As the playbook has them: what people change about them is not part of a history."""
+        return playbook.derived(
+            "history-schedules", lambda one: {name: Schedule(spec) for name, spec in one.document.schedules.items()}
+        )
 
     def save(self, connection: Connection, changes: escalation.Changes) -> None:
         for number in changes.gone:

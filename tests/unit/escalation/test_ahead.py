@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from icalendar import Calendar
 
-from services.escalation.domain.oncall.conflicts import Absence, Conflict, Outlook, outlook, uncovered
-from services.escalation.domain.oncall.feed import calendar_feed
-from services.escalation.domain.oncall.schedule import Schedule
+from shared.oncall.conflicts import Absence, Conflict, Outlook, outlook, uncovered
+from shared.oncall.feed import calendar_feed
+from shared.oncall.schedule import Schedule
 from shared.playbook.escalation import Chain, ScheduleSpec, chain_references, schedule_references
 from shared.playbook.types import decode
 

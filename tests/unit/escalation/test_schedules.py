@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.control.evaluate.oncall import evaluate, schedule_spec
-from services.escalation.domain.oncall.recurrence import Recurrence
-from services.escalation.domain.oncall.schedule import Schedule
-from services.escalation.domain.oncall.walltime import instant
+from shared.oncall.recurrence import Recurrence
+from shared.oncall.schedule import Schedule
+from shared.oncall.walltime import instant
 from shared.playbook.escalation import DAYS, ShiftSpec
 from shared.playbook.types import Duration
 

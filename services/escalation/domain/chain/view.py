@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from services.escalation.domain.oncall.schedule import Schedule
 from shared.calendar.business import ALWAYS_OPEN, BusinessCalendar
 from shared.directory.people import Directory
+from shared.oncall.schedule import Schedule
 
 
 class View(Protocol):

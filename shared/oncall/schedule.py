@@ -11,12 +11,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from zoneinfo import ZoneInfo
 
-from services.escalation.domain.oncall import timeline
-from services.escalation.domain.oncall.recurrence import Recurrence
-from services.escalation.domain.oncall.rotation import Rotation
-from services.escalation.domain.oncall.timeline import OVERRIDE_LEVEL, Item, Role, Span, Stretch
-from services.escalation.domain.oncall.walltime import as_instant, instant, wall_of
-from services.escalation.errors import ScheduleError
+from shared.oncall import timeline
+from shared.oncall.errors import ScheduleError
+from shared.oncall.recurrence import Recurrence
+from shared.oncall.rotation import Rotation
+from shared.oncall.timeline import OVERRIDE_LEVEL, Item, Role, Span, Stretch
+from shared.oncall.walltime import as_instant, instant, wall_of
 from shared.playbook.escalation import DAYS, RuleSpec, ScheduleSpec, ShiftSpec
 
 _DAY = timedelta(days=1)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.escalation.domain.oncall.schedule import Schedule
-from services.escalation.domain.oncall.timeline import Span, Stretch
+from shared.oncall.schedule import Schedule
+from shared.oncall.timeline import Span, Stretch
 
 LOOK_AHEAD = timedelta(days=30)
 """How far `check` and `doctor` look for gaps and conflicts."""

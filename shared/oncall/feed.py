@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from icalendar import Calendar, Event
 
-from services.escalation.domain.oncall.schedule import Schedule
+from shared.oncall.schedule import Schedule
 
 PAST = timedelta(days=14)
 AHEAD = timedelta(days=90)

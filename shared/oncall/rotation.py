@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from services.escalation.domain.oncall.walltime import add_months, instant, wall_of
+from shared.oncall.walltime import add_months, instant, wall_of
 from shared.playbook.escalation import RotationSpec
 
 _UNITS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "weekly": timedelta(weeks=1)}

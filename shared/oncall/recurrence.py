@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import gcd
 
-from services.escalation.domain.oncall.walltime import days_in_month
+from shared.oncall.walltime import days_in_month
 from shared.playbook.escalation import DAYS, ShiftSpec
 
 _DAY = timedelta(days=1)
