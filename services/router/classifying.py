@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+import structlog
+
 from services.router import answer_store as store
-from services.router import holding
+from services.router import holding, metrics
 from services.router.answer_store import Answer, Deferred
 from services.router.asking.fetcher import Question
 from services.router.cases import Case
@@ -20,6 +22,8 @@ from shared.ledger.claim import events_after
 from shared.ledger.unit import Unit
 from shared.playbook.enrichment import address
 from shared.ticket.state import Ticket
+
+log = structlog.get_logger()
 
 
 class Asker(Protocol):
@@ -163,6 +167,9 @@ class Classifying:
 def _classified(case: Case, found: Classified, now: datetime) -> None:
     ticket = case.ticket
     case.classified = found
+    if found.stopped is not None:
+        metrics.RULES_STOPPED.inc()
+        log.warning("rules_too_costly", ticket=case.work.id, rule=found.stopped)
     data = e.TicketClassified(
         labels={name: e.Label(one.value, str(one.source), one.rule) for name, one in found.labels.items()},
         priority=found.priority.value,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from services.router.domain.classify import Classifier
 from services.router.domain.desk import Desk, desk_of
 from services.router.domain.draft import hundredths
+from services.router.domain.lookahead import warm
 from services.router.domain.pool import Absence, Agent, Pool, Turns
 from services.router.store import Load
 from shared.directory.people import ROLE, Directory
@@ -91,6 +92,8 @@ def compiled(playbook: Playbook) -> Compiled:
 
 def _compile(playbook: Playbook) -> Compiled:
     routing = playbook.routing
+    if any(group.look_ahead for group in routing.groups.values()):
+        warm()  # before anybody's load is locked
     weights = [routing.work.default, *(rule.weight for rule in routing.work.rules)]
     weights += [rule.then.weight for one in routing.rules for rule in one.rules if rule.then.weight is not None]
     factors = [1.0, *routing.work.states.values()]

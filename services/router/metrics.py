@@ -26,3 +26,7 @@ CONFIDENCE = Histogram(
     buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
 MODEL_MEASURED = Gauge("signalbox_model_measured", "What was measured when the model was trained", ["model", "figure"])
+
+RULES_STOPPED = Counter(
+    "signalbox_rules_stopped_total", "Tickets sent to triage because rules would take too long on them"
+)

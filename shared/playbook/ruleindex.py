@@ -40,20 +40,47 @@ _SEGMENTS = 64
 _FEW = 12  # so few candidates are cheaper to test one by one than to look up in the texts
 _SET_BYTES = 32 << 20
 OTHER = "text and combined conditions"
+BUDGET = 50_000
+"""Work that one look may spend on texts one by one: words (a pattern counts as 10) times KiB of text, about 1 µs each."""
+HEAVY = 2_000
+"""An index whose conditions have fewer words and patterns than this cannot come near the budget, and is not counted."""
+STRIKES = 3
+"""So often may a condition be the costliest of a look that ran out of its budget; then it is asked no more."""
+GIVEN_UP = 3
+"""So often may one pass over all words of a text outgrow its memory; then it is tried no more."""
 
 Members = list[tuple[int, Any]]
 _Table = tuple[str, dict[Any, int], int]
 
 
-class RuleIndex:
-    """An immutable index over `conditions`, in order. Safe to share between threads."""
+class TooCostly(Exception):
+    """A look ran out of its budget; `position` is the costliest condition in it."""
 
-    __slots__ = ("_all", "_lists", "_ranges", "_scalars", "_tests", "_tests_without_texts", "_texts", "size")
+    def __init__(self, position: int) -> None:
+        super().__init__(f"{self.__doc__} ({position})")
+        self.position = position
+
+
+class RuleIndex:
+    """An index over `conditions`, in order. Safe to share between threads; nothing changes but what is quarantined.
+
+    What bitmaps and one pass over the text leave standing is tested one by one. That is bounded: a look that would spend more
+    than `BUDGET` on it raises `TooCostly`, and a condition that is to blame three times is left out from then on.
+    """
+
+    __slots__ = (
+        "_all", "_allowed", "_costs", "_costs_without_texts", "_heavy", "_lists", "_ranges", "_scalars", "_strikes", "_tests",
+        "_tests_without_texts", "_texts", "size",
+    )  # fmt: skip
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
         self.size = len(conditions)
-        self._all = (1 << self.size) - 1
+        self._all = self._allowed = (1 << self.size) - 1
+        self._strikes: dict[int, int] = {}
         split = _Split(conditions)
+        self._costs = [text_units(condition) for condition in conditions]
+        self._costs_without_texts = [sum(map(text_units, split.others.get(n, ()))) for n in range(self.size)]
+        self._heavy = sum(self._costs) > HEAVY
         self._scalars: list[_Table] = []
         self._lists: list[_Table] = []
         for (field, many), members in sorted(split.values.items(), key=lambda item: -_distinct(item[1])):
@@ -70,7 +97,7 @@ class RuleIndex:
 
     def candidates(self, facts: Facts) -> int:
         """Return the bitmap of conditions that equality, membership and ranges leave standing (never too few)."""
-        bits = self._all
+        bits = self._allowed
         get = facts.get
         try:
             for name, table, base in self._scalars:
@@ -96,6 +123,8 @@ class RuleIndex:
         tests = self._tests
         if self._texts and bits.bit_count() > _FEW:
             bits, tests = self._narrowed(bits, facts)
+        if self._heavy:
+            self._afford(bits, tests, facts)
         while bits:
             low = bits & -bits
             position = low.bit_length() - 1
@@ -110,6 +139,8 @@ class RuleIndex:
         tests = self._tests
         if self._texts and bits.bit_count() > _FEW:
             bits, tests = self._narrowed(bits, facts)
+        if self._heavy:
+            self._afford(bits, tests, facts)
         while bits:
             low = bits & -bits
             position = low.bit_length() - 1
@@ -118,6 +149,30 @@ class RuleIndex:
                 return position
             bits ^= low
         return -1
+
+    @property
+    def quarantined(self) -> list[int]:
+        """Positions that are asked no more."""
+        left = self._all & ~self._allowed
+        return [position for position in range(self.size) if left >> position & 1] if left else []
+
+    def _afford(self, bits: int, tests: Sequence[Test | None], facts: Facts) -> None:
+        """Count what testing these conditions one by one would cost at worst, before it is spent. Raises `TooCostly`."""
+        costs = self._costs if tests is self._tests else self._costs_without_texts
+        kibs = 1 + max((len(value) for value in facts.values() if isinstance(value, str)), default=0) // 1_024
+        left, spent, worst = bits, 0, -1
+        while left:
+            low = left & -left
+            position = low.bit_length() - 1
+            left ^= low
+            if costs[position] and tests[position] is not None:
+                spent += costs[position] * kibs
+                worst = position if worst < 0 or costs[position] > costs[worst] else worst
+        if spent > BUDGET:
+            strikes = self._strikes[worst] = self._strikes.get(worst, 0) + 1
+            if strikes >= STRIKES:
+                self._allowed &= ~(1 << worst)
+            raise TooCostly(worst)
 
     def cleared(self, facts: Facts) -> dict[str, int]:
         """Return how many conditions each indexed field ruled out, in the order in which the fields are looked at.
@@ -208,6 +263,15 @@ class _Split:
         return found
 
 
+def text_units(condition: Condition) -> int:
+    """How many words are looked for in texts; a pattern counts as ten."""
+    return sum(
+        len(part.words) if isinstance(part, Contains) else 10
+        for part in condition.walk()
+        if isinstance(part, Contains | Matches)
+    )
+
+
 def _shared(part: Condition, compiled: dict[Condition, Test]) -> Test:
     test = compiled.get(part)
     if test is None:
@@ -274,7 +338,7 @@ class _RangeTable:
 class _TextTable:
     """All words, or all patterns, that are looked for in one text."""
 
-    __slots__ = ("_base", "_bits", "_fold", "_match", "field")
+    __slots__ = ("_base", "_bits", "_fold", "_given_up", "_match", "field")
 
     def __init__(self, kind: type[Comparison], field: str, members: Members, everything: int) -> None:
         self.field = field
@@ -286,6 +350,7 @@ class _TextTable:
             for needle in part.words if kind is Contains else (part.pattern,):
                 needles[needle] |= 1 << position
         self._base = everything & ~asked
+        self._given_up = 0
         self._bits = list(needles.values())
         self._match = _needle_set(list(needles), literal=kind is Contains)
 
@@ -295,6 +360,8 @@ class _TextTable:
         """
         if not isinstance(text, str):
             return self._base
+        if self._given_up >= GIVEN_UP:
+            return None
         found = self._match(self._fold(text) if self._fold else text)
         accepted, bits, sentinel = self._base, self._bits, len(self._bits)
         complete = False
@@ -303,7 +370,10 @@ class _TextTable:
                 complete = True
             else:
                 accepted |= bits[needle]
-        return accepted if complete else None
+        if not complete:
+            self._given_up += 1
+            return None
+        return accepted
 
 
 def _needle_set(needles: Sequence[str], *, literal: bool) -> Callable[[str], list[int]]:

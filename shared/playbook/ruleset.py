@@ -18,11 +18,13 @@ from typing import Any
 
 from shared.playbook.facts import Facts
 from shared.playbook.predicates import Condition
-from shared.playbook.ruleindex import RuleIndex
+from shared.playbook.ruleindex import RuleIndex, TooCostly, text_units
 
 MAX_PASSES = 10
 MAX_RULES = 20_000
 MAX_ACTING = 1_000
+MAX_WORDS = 200_000
+"""Words and patterns of one set."""
 
 
 class Mode(StrEnum):
@@ -56,6 +58,14 @@ class Run:
     passes: int = 1
     loop: tuple[str, ...] = ()
     exhausted: bool = False
+
+
+class RulesTooCostly(Exception):
+    """Rules would take too long on this ticket: nothing of the set was run further."""
+
+    def __init__(self, rule_set: str, rule: str) -> None:
+        super().__init__(f"{self.__doc__} ({rule_set}/{rule})")
+        self.rule_set, self.rule = rule_set, rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class RuleSet:
         self.name, self.mode, self.default = name, mode, defaults[0]
         self.rules = tuple(rule for rule in rules if rule.when is not None)
         self._conditions = [rule.when for rule in self.rules if rule.when is not None]
+        if sum(map(text_units, self._conditions)) > MAX_WORDS:
+            raise ValueError(f"rule set {name!r} looks for more than {MAX_WORDS:,} words and patterns")
         self._index = RuleIndex(self._conditions)
         self._readers: dict[str, int] = {}
         for position, condition in enumerate(self._conditions):
@@ -132,7 +144,20 @@ class RuleSet:
     def run(self, facts: MutableMapping[str, Any], write: Write = write_facts) -> Run:
         """Let the rules that hold act on `facts`; `write` applies one rule and returns the names of the facts it
         changed.
+
+        Raises `RulesTooCostly`; a rule that is to blame three times is quarantined and asked no more (see `ruleindex`).
         """
+        try:
+            return self._run(facts, write)
+        except TooCostly as error:
+            raise RulesTooCostly(self.name, self.rules[error.position].name) from error
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """Rules that are asked no more."""
+        return tuple(self.rules[position].name for position in self._index.quarantined)
+
+    def _run(self, facts: MutableMapping[str, Any], write: Write) -> Run:
         if self.mode is Mode.FIRST:
             rule = self.first(facts)
             write(rule, facts)

@@ -26,7 +26,7 @@ from shared.playbook.conditions import ConditionError, Schema, Test, parse
 from shared.playbook.enrichment import facts_named
 from shared.playbook.routing import Hold, Routing, RuleSetSpec, Word
 from shared.playbook.routingcheck import writes_of
-from shared.playbook.ruleset import Rule, RuleSet, Run, inputs
+from shared.playbook.ruleset import Rule, RuleSet, RulesTooCostly, Run, inputs
 from shared.playbook.ticketfacts import facts_of, schema_of, time_facts
 
 LANES = ("urgent", "normal", "bulk")
@@ -64,6 +64,8 @@ class Classified(msgspec.Struct, frozen=True):
     guesses: tuple[tuple[str, float], ...] = ()
     enriched: tuple[Enriched, ...] = ()
     notes: tuple[str, ...] = ()
+    stopped: str | None = None
+    """The rule at which classification was given up, because it would have taken too long."""
 
     def as_dict(self) -> dict[str, Any]:
         """As stored with the decision and shown by `explain`."""
@@ -147,7 +149,15 @@ class Classifier:
                     return Awaiting(name)
                 work.enriched[name] = said
                 facts.update({f"enrich.{name}.{fact}": value for fact, value in said.facts.items()})
-            run = rules.run(facts, work.write)
+            try:
+                run = rules.run(facts, work.write)
+            except RulesTooCostly as error:
+                work.notes.append(f"rule {error.rule_set}/{error.rule} would take too long on this ticket: triage")
+                work.sources["group"] = self._triage
+                return self._decided(facts, work, tuple(acted), error.rule)
+            work.notes.extend(
+                [f"rule {rules.name}/{one} is quarantined: it took too long" for one in rules.quarantined]
+            )
             acted.extend([Acted(rules.name, rule.name, inputs(rule, facts)) for rule in run.acted])
             if run.loop or run.exhausted:
                 work.notes.append(_bounded(rules, run))
@@ -155,7 +165,9 @@ class Classifier:
                 work.ask(predict)
         return self._decided(facts, work, tuple(acted))
 
-    def _decided(self, facts: Mapping[str, Any], work: Draft, acted: tuple[Acted, ...]) -> Classified:
+    def _decided(
+        self, facts: Mapping[str, Any], work: Draft, acted: tuple[Acted, ...], stopped: str | None = None
+    ) -> Classified:
         sources = work.sources
         labels = {name: sources[fact] for name, fact, *_ in self._dimensions if fact in sources}
         priority = sources["priority"]
@@ -177,6 +189,7 @@ class Classifier:
             work.guesses,
             tuple(work.enriched.values()),
             tuple(work.notes),
+            stopped,
         )
 
     def _lane(self, priority: str, facts: Mapping[str, Any]) -> str:

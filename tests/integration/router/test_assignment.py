@@ -399,3 +399,35 @@ def test_demands_survive_a_decline(database_url: str) -> None:
         assert {first, desk.owner(ticket)} == {"ann", "bob"}
         assert desk.scalar("select load from router.v_load where agent = %s", desk.owner(ticket)) == 2
         assert desk.ticket(ticket)["status"] == "assigned"
+
+
+def test_a_group_that_looks_ahead_binds_late_and_keeps_the_expert_for_who_needs_one(database_url: str) -> None:
+    agents = {"ann": {"capacity": 5, "skills": {"tape": 3}}, "bob": {"capacity": 5}, "lee": {"capacity": 40}}
+    ask = [
+        {"name": "tape", "when": {"subject": "tape"}, "then": {"group": "desk", "skills": {"tape": 1}}},
+        {"name": "else", "default": True, "then": {"group": "desk"}},
+    ]
+    sections = playbook(
+        agents=agents,
+        groups=groups(members=["ann", "bob"], look_ahead=True, fairness=2.0),
+        rules=[{"name": "all", "rules": ask}],
+        sla=[{"name": "all", "targets": {"first_response": "1h"}}],
+    )
+    with routing_desk(database_url, sections) as desk:
+        opened = desk.post({"subject": "plain"}, {"subject": "tape"}, {"subject": "plain"})
+        desk.settle()
+        plain, tape, later = [one.ticket.id for one in opened if one.ticket is not None]
+        assert (desk.owner(plain), desk.owner(tape)) == ("bob", "ann")
+        assert reason(desk, tape, "ticket.assigned")["how"] == "plan"
+        assert desk.owner(later) is None  # everybody has work: it stays where anybody can take it
+        assert "held back" in reason(desk, later, "ticket.queued")["notes"][0]
+        desk.act(plain, c.Resolve(), "bob")
+        assert desk.owner(later) == "bob"
+
+
+def test_without_the_switch_the_same_tickets_are_given_out_one_by_one(database_url: str) -> None:
+    agents = {"ann": {"capacity": 5}, "bob": {"capacity": 5}, "lee": {"capacity": 40}}
+    with routing_desk(database_url, playbook(agents=agents, groups=groups(members=["ann", "bob"]))) as desk:
+        opened = desk.post(*[{"subject": "plain"}] * 3)
+        desk.settle()
+        assert all(one.ticket is not None and desk.owner(one.ticket.id) for one in opened)
