@@ -10,7 +10,7 @@ said; tickets that a rule holds back; and published classifiers.
 
 A batch: classify each new ticket (`classifying`: pure compiled rules; one that wants an answer from outside is put off until it is
 there, at most for its budget, see `asking`; one that a rule holds back waits for others of its kind, see `holding`), then lock the
-loads of everybody who might be chosen, in one statement and in id order (*the capacity lock*), and give out all tickets of the batch
+loads of all who might be chosen, in one statement and in id order (*the capacity lock*), and give out all tickets of the batch
 against that one pool (`book`). So capacity is exact whatever the number of workers, and a hundred tickets cost one lock. Manual
 assignments are taken over from the events; they may exceed the capacity, are counted and flagged.
 
