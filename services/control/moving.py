@@ -187,14 +187,14 @@ def _touched(connection: Connection, found: Sequence[Ticket]) -> set[int]:
     rows = connection.exec_driver_sql(
         """select t.id from unnest(%s::bigint[]) as t (id)
         cross join lateral (
-            select max(m.version) as version from ledger.event m
-            where m.kind = 'ticket' and m.id = t.id and m.type = 'ticket.repinned'
+            select m.version from ledger.event m
+            where m.kind = 'ticket' and m.id = t.id and m.type = 'ticket.repinned' order by m.version desc limit 1
         ) moved
-        where exists (
+        cross join lateral (
             select from ledger.event e where e.kind = 'ticket' and e.id = t.id and e.version > moved.version
             and (e.type like 'ticket.%%' or e.type in ('node.entered', 'node.completed'))
-            and e.type not in ('ticket.noted', 'ticket.mentioned', 'ticket.rated')
-        )""",
+            and e.type not in ('ticket.noted', 'ticket.mentioned', 'ticket.rated') limit 1
+        ) since""",
         ([ticket.id for ticket in found],),
     )
     return {row.id for row in rows}

@@ -26,6 +26,9 @@ from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Rule, Target
 from shared.ticket.state import Ticket
 
+CLOCK_EVENTS = ("sla.at_risk", "sla.warned", "sla.breached")
+"""Events about one promise: what is not sent yet is not wanted any more when the promise is cancelled."""
+
 
 class PlannedBatch:
     """One claimed batch being planned."""
@@ -58,7 +61,7 @@ class PlannedBatch:
         results = []
         for work, found in planned:
             dues = [self._keep(work, one) for one in found]
-            dues += self._turn(work.ticket, waiting.get(work.id, []), reached.get(work.id, {}))
+            dues += self._turn(work, waiting.get(work.id, []), reached.get(work.id, {}))
             results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
         self._deliver(self.tables.plan(unit.connection, self.changes))
         return results
@@ -135,12 +138,16 @@ class PlannedBatch:
         return due_at
 
     def _turn(
-        self, ticket: Ticket, waiting: list[tuple[Any, Any]], reached: Mapping[tuple[str, str], str]
+        self, work: Work, waiting: list[tuple[Any, Any]], reached: Mapping[tuple[str, str], str]
     ) -> list[datetime | None]:
         """Waiting steps: cancelled by what happened meanwhile, sent when due, else waited for."""
         dues: list[datetime | None] = []
+        ticket = work.ticket
+        cancelled = {one.data.metric for one in work.events if isinstance(one.data, e.SlaCancelled)}
         for step, row in waiting:
             why = over(step, ticket, reached)
+            if why is None and cancelled and step.event_type in CLOCK_EVENTS and self._metric(row) in cancelled:
+                why = "the promise is off"
             message_id, state, due_at = None, "cancelled", None
             if why is None:
                 if step.due_at > self.unit.now:
@@ -160,6 +167,11 @@ class PlannedBatch:
                 }
             )
         return dues
+
+    def _metric(self, row: Any) -> str | None:
+        """Which clock a waiting step is about."""
+        data = self.tables.event(self.unit.connection, row.event_kind, row.event_item, row.event_version)
+        return data.get("metric")
 
     def _late(self, ticket: Ticket, row: Any) -> tuple[int | None, str | None, datetime | None]:
         """A step whose turn has come: (message, why not, when instead)."""

@@ -23,7 +23,7 @@ _LOAD = "select ticket_id, state::text as state from sla.ticket where ticket_id 
 
 _LIFT = """
 delete from sla.ended e using json_to_recordset(%(lifted)s) as x (ticket_id bigint, at timestamptz)
-where e.ticket_id = x.ticket_id and e.stopped_at = x.at and e.clock ->> 'stop_cause' = 'policy'
+where e.ticket_id = any(%(ids)s) and e.ticket_id = x.ticket_id and e.stopped_at = x.at and e.clock ->> 'stop_cause' = 'policy'
 """
 """Cycles that nothing but a move to another version ended: the move was taken back, so they never ended."""
 
@@ -118,7 +118,8 @@ def save(connection: Connection, tickets: Iterable[Saved]) -> None:
         )
     lifted = [{"ticket_id": one.ticket_id, "at": one.lifted} for one in everything if one.lifted is not None]
     if lifted:
-        connection.exec_driver_sql(_LIFT, {"lifted": _encoder.encode(lifted).decode()})
+        ids = [one["ticket_id"] for one in lifted]
+        connection.exec_driver_sql(_LIFT, {"ids": ids, "lifted": _encoder.encode(lifted).decode()})
     ended = [(one.ticket_id, clock) for one in everything for clock in one.ended]
     if ended:
         connection.exec_driver_sql(

@@ -161,6 +161,34 @@ def test_a_policy_that_no_longer_matches_cancels_its_clocks_their_warnings_and_t
         assert states(desk, ticket) == {("first_response", 1): "cancelled"}
 
 
+def test_what_was_not_sent_yet_about_a_promise_that_is_cancelled_is_not_sent(under: Open) -> None:
+    text = {"en": {"title": "t", "text": "{{ ticket.number }}"}}
+    told = {"on": ["sla.warned"], "audience": [{"to": ["assignee"]}], "templates": {"any": text}}
+    rules = [told | {"name": "soon", "plan": [{"channel": "inbox"}, {"channel": "mail", "wait": "20m"}]}]
+    mail = {"name": "mail", "channel": "mail", "driver": "smtp", "base_url": "smtp://127.0.0.1:9",
+            "settings": {"from_address": "desk@desk.example"}, "allow": ["127.0.0.0/8"]}  # fmt: skip
+    people = {
+        one: {"name": one, "contacts": {"email": f"{one}@desk.example"}} for one in ("anna", "ben", "carl", "dora")
+    }
+    sections = {
+        "sla": [policy("gold", when={"fields.contract": "gold"}, warn=["30m"], targets={"first_response": "1h"})],
+        "channels": [{"name": "inbox", "channel": "inbox", "driver": "inbox"}, mail],
+        "agents": people,
+        "messages": {"default_locale": "en", "rules": rules},
+    }
+    with under(**sections) as desk:
+        ticket, other = desk.post(fields={"contract": "gold"}), desk.post(fields={"contract": "gold"})
+        desk.wait(minutes=31)
+        desk.does(ticket, "set", fields={"contract": "basic"})
+        desk.wait(hours=1)
+        sent = desk.rows(
+            "select ticket_id, channel, state, reason from notifier.v_delivery order by ticket_id, channel"
+        )
+        mails = {str(row.ticket_id): (row.state, row.reason) for row in sent if row.channel == "mail"}
+        assert mails[ticket] == ("cancelled", "the promise is off")
+        assert mails[other][0] == "sent"
+
+
 # ---- pauses ----------------------------------------------------------------------------------------------------------------
 
 
