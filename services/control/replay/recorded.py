@@ -55,7 +55,7 @@ def again(deps: Deps, database: Database) -> Again:
             if event.kind == "ticket":
                 heard.setdefault(event.id, []).append(event)
 
-        world = World(playbook, directory, settings, Nowhere(), hear, deliver=False)
+        world = World(playbook, directory, settings, Nowhere(), hear, trial=True)
         ids = _play(world, log)
         while (due := world.next_due()) is not None and due <= now:
             world.move_to(due)

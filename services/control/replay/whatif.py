@@ -98,7 +98,7 @@ def fates(history: History, playbook: Playbook, tell: Callable[[int], None] = la
     """One side."""
     found, directory = Fates(), directory_of(playbook.document)
     settings = Settings.from_environment({"SIGNALBOX_LINK_KEY": LINK_KEY})
-    world = World(Playbook(1, playbook.document, playbook.specs), directory, settings, found, found.hear, deliver=False)
+    world = World(Playbook(1, playbook.document, playbook.specs), directory, settings, found, found.hear, trial=True)
 
     def refuse(given: Given, why: str) -> None:
         found.refused.append(f"{given.case}: {why}")

@@ -26,6 +26,7 @@ from services.control.replay.tables import (
     SlaTables,
 )
 from services.escalation.handlers import WatchTickets
+from services.escalation.watching import REVIEW
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.handlers import PlanMessages
 from services.notifier.limits import NoLimits
@@ -229,7 +230,8 @@ class _Sender:
 class World:
     """See the module. `heard` is told every event as it is appended; `first_id` begins the ids.
 
-    Without `deliver` messages are planned and not sent: what is told to whom is the plan's to say.
+    In a `trial` messages are planned and not sent, since what is told to whom is the plan's to say; and tickets for which nobody
+    waits are not looked through each day, which changes nothing but when they are looked at next.
     """
 
     def __init__(
@@ -241,9 +243,9 @@ class World:
         heard: Heard,
         *,
         first_id: int = 1000,
-        deliver: bool = True,
+        trial: bool = False,
     ) -> None:
-        self.playbook, self.mirror, self.heard, self._delivers = playbook, mirror, heard, deliver
+        self.playbook, self.mirror, self.heard, self._tries = playbook, mirror, heard, trial
         self.now = datetime.min.replace(tzinfo=UTC)
         self.ids = CountedIds(first_id)
         self.deps = Deps(
@@ -417,7 +419,7 @@ class World:
 
     def wake(self, service: str, kind: str, number: int, lane: str, at: datetime) -> None:
         """Put an item on an agenda; the earliest instant wins."""
-        if kind == "delivery" and not self._delivers:
+        if kind == "delivery" and self._tries:
             self.notifier.unsent(number)
             return
         row = self._agenda.get((service, kind, number))
@@ -438,7 +440,7 @@ class World:
             row = self._agenda[service, kind, number] = _Row("normal")
         self._leave(service, kind, number, row)
         row.due_at = None
-        if due_at is not None:
+        if due_at is not None and not (self._tries and service == "escalation" and due_at - self.now == REVIEW):
             self._arm(service, kind, number, row, due_at)
 
     def saw(self, service: str, kind: str, number: int, lane: str, version: int) -> None:
