@@ -18,11 +18,14 @@ import csv
 import gzip
 import os
 import random
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bench.tools.meter import Verdicts
 from services.router.domain.assign import Assigner
 from services.router.domain.desk import Desk, Request
 from services.router.domain.lookahead import plan, warm
@@ -189,7 +192,7 @@ WAYS: dict[str, tuple[Strategy, Way, int]] = {
 """Strategy, way, capacity. The last two show how much of the gain is that tickets wait where anybody can take them."""
 
 
-def main() -> None:
+def main() -> int:
     """Print the table, averaged over the days."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--days", type=int, default=3)
@@ -217,7 +220,37 @@ def main() -> None:
     for name, figures in sums.items():
         shown = [f"{figures[one]:.3f}" if one == "Gini" else f"{figures[one]:.1f}" for one in names]
         print(f"| {name} | " + " | ".join(shown) + " |")
+    return _judge(sums)
+
+
+def _judge(sums: dict[str, dict[str, float]]) -> int:
+    """Look-ahead against each of the three that bind at once; 0 when it holds what it promises."""
+    verdicts, ours = Verdicts(), sums["look-ahead"]
+    for name in ("round robin", "least loaded", "skill-greedy"):
+        other = sums[name]
+        verdicts.most(f"breaches, of those of {name}", ours["breaches"] / max(1.0, other["breaches"]), 0.999)
+        verdicts.most(f"p95 of the wait, of that of {name}", ours["wait p95, min"] / other["wait p95, min"], 0.999)
+    verdicts.most("Gini beyond round robin's", ours["Gini"] - sums["round robin"]["Gini"], 0.02)
+    verdicts.most("Gini beyond skill-greedy's", ours["Gini"] - sums["skill-greedy"]["Gini"], 0.0)
+    verdicts.most("100 tickets x 100 agents, ms CPU (median of 5)", _plan_ms(), 50)
+    return 1 if verdicts.failed else 0
+
+
+def _plan_ms() -> float:
+    """CPU of one plan of the largest batch there is."""
+    times = []
+    for number in range(5):
+        chance = random.Random(number)
+        people = staff(chance, 100, 300)
+        desk = Desk("desk", tuple(agent.id for agent in people), Strategy.LEAST_LOADED, fairness=2.0, depth=3)
+        waiting = [one.request() for one in tickets(chance, [float(n) for n in range(100)])]
+        at = START + timedelta(seconds=200)
+        assigner = Assigner({"desk": desk}, Pool({agent.id: agent for agent in people}), at, lightest=100)
+        began = time.process_time()
+        plan(assigner, waiting, at)
+        times.append((time.process_time() - began) * 1e3)
+    return sorted(times)[2]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -42,6 +42,8 @@ _SET_BYTES = 32 << 20
 OTHER = "text and combined conditions"
 BUDGET = 50_000
 """Work that one look may spend on texts one by one: words (a pattern counts as 10) times KiB of text, about 1 µs each."""
+LONGEST_KIB = 100
+"""Of a text that is taken in."""
 HEAVY = 2_000
 """An index whose conditions have fewer words and patterns than this cannot come near the budget, and is not counted."""
 STRIKES = 3
@@ -159,16 +161,19 @@ class RuleIndex:
     def _afford(self, bits: int, tests: Sequence[Test | None], facts: Facts) -> None:
         """Count what testing these conditions one by one would cost at worst, before it is spent. Raises `TooCostly`."""
         costs = self._costs if tests is self._tests else self._costs_without_texts
-        kibs = 1 + max((len(value) for value in facts.values() if isinstance(value, str)), default=0) // 1_024
-        left, spent, worst = bits, 0, -1
+        left, units, worst = bits, 0, -1
         while left:
             low = left & -left
             position = low.bit_length() - 1
             left ^= low
-            if costs[position] and tests[position] is not None:
-                spent += costs[position] * kibs
-                worst = position if worst < 0 or costs[position] > costs[worst] else worst
-        if spent > BUDGET:
+            cost = costs[position]
+            if cost and tests[position] is not None:
+                units += cost
+                worst = position if worst < 0 or cost > costs[worst] else worst
+        if units <= BUDGET // LONGEST_KIB:
+            return
+        kibs = 1 + max((len(value) for value in facts.values() if isinstance(value, str)), default=0) // 1_024
+        if units * kibs > BUDGET:
             strikes = self._strikes[worst] = self._strikes.get(worst, 0) + 1
             if strikes >= STRIKES:
                 self._allowed &= ~(1 << worst)
