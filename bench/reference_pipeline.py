@@ -1,6 +1,6 @@
 """The same work by one message and one transaction a ticket (the reference), and by Signalbox, in turns in one run.
 
-    python -m bench.reference_pipeline [--tickets 20000] [--reference 1500] [--rounds 3] [--processes 2]
+    python -m bench.reference_pipeline [--tickets 20000] [--reference 1500] [--rounds 3] [--processes 1]
 
 The work: 100 rules, 10 groups of 50 agents, the least loaded one, three clocks, an event, two deliveries to a null sink. The
 reference (bench/reference/peers/naive: dramatiq, SQLAlchemy) writes no delivery; we write the state of each, watch the assignment
@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("--tickets", type=int, default=20_000)
     parser.add_argument("--reference", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2, help="worker processes, each with all four services")
+    parser.add_argument("--processes", type=int, default=1, help="worker processes, each with all four services")
     parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--profile", help="write a cProfile of each worker process to FILE.N")
     parser.add_argument("--statements", action="store_true", help="count statements, show the dearest")

@@ -68,13 +68,16 @@ where s.ticket_id = x.ticket_id and s.node = x.node and s.visit = x.visit and s.
 
 _OVERDUE = """
 select ticket_id, mover, next_at from escalation.ticket
-where next_at < ledger.now() - %(grace)s * interval '1 second' order by next_at limit %(limit)s
+where next_at < ledger.now() - %(grace)s * interval '1 second'
+and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = ticket_id and a.service = 'escalation'
+    and a.due_at <= ledger.now() and a.quarantined_at is null)
+order by next_at limit %(limit)s
 """
-"""By index: costs what is overdue, however many tickets are open."""
+"""By index: costs what is overdue, however many tickets are open. One that is due waits for its turn and is not lost."""
 _UNSEEN = """
 select t.id from ledger.ticket t where t.status = 'new' and t.group_name is null
 and t.updated_at < ledger.now() - %(grace)s * interval '1 second'
-and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.due_at > ledger.now()
+and not exists (select from ledger.agenda a where a.kind = 'ticket' and a.id = t.id and a.due_at is not null
     and a.quarantined_at is null)
 limit %(limit)s
 """

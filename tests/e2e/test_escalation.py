@@ -241,3 +241,10 @@ def test_every_open_ticket_has_a_mover_and_an_instant_and_a_lost_one_is_found(de
     assert auditor.run_once() == [number]
     desk.engine.move_to(desk.now)
     assert auditor.run_once() == []
+
+
+def test_what_waits_for_its_turn_after_an_outage_is_late_and_not_lost(desk: World) -> None:
+    desk.open()
+    desk.now += timedelta(days=2)
+    desk.engine.start_at(desk.now)  # everything is due, and nobody has looked yet
+    assert Auditor(desk.deps).run_once() == []
