@@ -179,7 +179,7 @@ def run_case(name: str, servers: TestServers, pids: Sequence[int], deliveries: i
             left = total
             while left:
                 if not send.run_once():
-                    pause.wait(0.02)
+                    pause.wait(0.1)
                     with engine.connect() as connection:
                         left = connection.exec_driver_sql(
                             "select count(*) from ledger.agenda where kind = 'delivery' and due_at is not null"

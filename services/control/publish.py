@@ -311,5 +311,6 @@ def person_of(person_id: str, agent: Agent, groups: list[str]) -> Person:
         calendar=agent.shift,
         locale=agent.locale,
         zone=agent.zone,
+        quiet_hours=agent.quiet_hours,
         active=agent.active,
     )

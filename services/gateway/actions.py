@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from shared.access.principals import Principal
 from shared.contracts.envelope import Actor, New
+from shared.contracts.events import TicketWatched
 from shared.contracts.strict import Unacceptable
 from shared.directory.people import Directory
 from shared.ledger import business
@@ -22,7 +23,7 @@ from shared.playbook.intakecheck import check_values
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
 from shared.runtime.crash import crash_point
-from shared.ticket.commands import AnyCommand, Refused, Surroundings, decide
+from shared.ticket.commands import AnyCommand, Merge, Refused, Surroundings, decide, parse_id
 from shared.ticket.course import Course
 from shared.ticket.state import Ticket
 
@@ -50,7 +51,9 @@ def act(
     """
     playbook: Playbook = deps.playbooks.current(connection)
     directory = deps.directory.get(connection)
-    ticket = lock(connection, [ticket_id]).get(ticket_id)
+    into = parse_id(command.into) if isinstance(command, Merge) else None
+    held = lock(connection, [ticket_id, *([into] if into is not None else [])])
+    ticket = held.get(ticket_id)
     if ticket is None:
         connection.rollback()
         return Outcome(None)
@@ -61,6 +64,9 @@ def act(
         connection.rollback()
         return Outcome(ticket, outcome)
     unit = Unit(connection, now, actor, playbook.number, given=True, correlation=correlation)
+    watching = tuple(one for one in ticket.watchers if into in held and one not in held[into].watchers) if into else ()
+    if into is not None and watching and outcome.events:  # whoever watched the merged ticket watches the one it became
+        unit.append_to_ticket(held[into], (New(TicketWatched(people=watching)),))
     ticket = unit.append_to_ticket(ticket, tuple(New(data) for data in outcome.events))
     unit.flush()
     connection.commit()

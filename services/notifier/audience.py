@@ -142,8 +142,8 @@ def _robot(target: Target, *_: Any) -> Iterator[Recipient]:
     yield Recipient(name, {"robot": target.value, "webhook": target.value})
 
 
-def _nobody(*_: Any) -> Iterator[Recipient]:
-    yield from ()
+def _watchers(_t: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+    yield from _people(ticket.watchers, directory)
 
 
 _RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], Iterator[Recipient]]] = {
@@ -153,7 +153,7 @@ _RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], Iterator[R
     "lead": _lead,
     "manager": _manager,
     "requester": _requester,
-    "watchers": _nobody,
+    "watchers": _watchers,
     "mentioned": _mentioned,
     "targets": _targets,
     "copies": _copies,

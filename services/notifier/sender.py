@@ -38,8 +38,9 @@ from shared.runtime.loops import Loop, beat, forget
 log = structlog.get_logger()
 
 RECORD_MOST = 500
-RECORD_WAIT_SECONDS = 0.002
+RECORD_WAIT_SECONDS = 0.004
 AHEAD_SECONDS = 2.0
+HOLD_BACK_SECONDS = 0.05
 HOST_SLOTS = 4
 """Calls to one webhook host or robot at a time."""
 CIRCUITS_SECONDS = 5.0
@@ -99,6 +100,8 @@ class ChannelSender(Background):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._drivers: dict[tuple[str, str], tuple[Driver, asyncio.Semaphore]] = {}
+        self._fresh: list[tuple[Job, Outcome | None]] = []
+        self._flushing = False
         self._answers: deque[tuple[Job, Outcome | None]] = deque()
         self._answered = threading.Condition()
         self._recorder = threading.Thread(target=self._record, name="recorder", daemon=True)
@@ -136,11 +139,14 @@ class ChannelSender(Background):
         have under way. A message's lease runs from its mark, so that it must not lie about.
         """
         with self._answered:
-            now = monotonic()
-            return {
-                name: max(0, max(most, int(self._pace[name].rate(now) * AHEAD_SECONDS)) - self._held[name])
-                for name, most in self._most.items()
-            }
+            return self._room()
+
+    def _room(self) -> dict[str, int]:
+        now = monotonic()
+        return {
+            name: max(0, max(most, int(self._pace[name].rate(now) * AHEAD_SECONDS)) - self._held[name])
+            for name, most in self._most.items()
+        }
 
     def take(self, jobs: Sequence[Job]) -> None:
         """Send jobs whose `sending` is committed. Called from the lanes' threads."""
@@ -153,8 +159,23 @@ class ChannelSender(Background):
                 if job.called not in self._most:
                     size = driver_type(job.provider.driver).batch_size
                     self._most[job.called] = 2 * job.provider.concurrency * max(1, size)
+                    show_circuit(State(job.called))
         for group in by_provider.values():
             asyncio.run_coroutine_threadsafe(self._send(group), self._loop)
+        self._hold_back(Counter(job.called for job in jobs))
+
+    def _hold_back(self, given: Mapping[str, int]) -> None:
+        """Let the lane wait a moment while a provider it has just given to has no room: claiming more would only put it off.
+
+        No transaction is open here, and the moment is short, so that a slow provider costs its neighbours next to nothing.
+        """
+        deadline = monotonic() + HOLD_BACK_SECONDS
+        with self._answered:
+            while (left := deadline - monotonic()) > 0 and not self._stopping:
+                room = self._room()
+                if all(room.get(name, 1) > 0 for name in given):
+                    return
+                self._answered.wait(left)
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -221,8 +242,17 @@ class ChannelSender(Background):
     # ---- recording ---------------------------------------------------------------------------------------------------
 
     def _answer(self, answers: Sequence[tuple[Job, Outcome | None]]) -> None:
+        """In the loop's thread: answers are handed to the recorder together, a moment's worth at a time."""
+        self._fresh.extend(answers)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_later(RECORD_WAIT_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        fresh, self._fresh = self._fresh, []
         with self._answered:
-            self._answers.extend(answers)
+            self._answers.extend(fresh)
             self._answered.notify_all()
 
     def _record(self) -> None:

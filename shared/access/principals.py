@@ -13,7 +13,7 @@ _AGENT_ACTIONS = frozenset(
     {
         "accept", "decline", "transfer", "note", "edit_note", "open_task", "progress", "close_task",
         "reply", "set", "pause", "resume", "complete_node", "jump", "acknowledge",
-        "escalate", "resolve", "reopen", "close", "merge",
+        "escalate", "resolve", "reopen", "close", "merge", "watch", "unwatch",
     }
 )  # fmt: skip
 _ACTIONS: dict[str, frozenset[str]] = {

@@ -294,6 +294,18 @@ class TicketRepinned(Data, frozen=True, kw_only=True):
     undoes: int | None = None
 
 
+class TicketWatched(Data, frozen=True, kw_only=True):
+    """People want to hear of a ticket that is not theirs."""
+
+    type: ClassVar[str] = "ticket.watched"
+    people: tuple[str, ...]
+
+
+class TicketUnwatched(Data, frozen=True, kw_only=True):
+    type: ClassVar[str] = "ticket.unwatched"
+    people: tuple[str, ...]
+
+
 class TicketRated(Data, frozen=True, kw_only=True):
     type: ClassVar[str] = "ticket.rated"
     score: int
@@ -669,7 +681,7 @@ CATALOGUE: dict[str, type[Data]] = {
         SubscriptionChanged, SubscriptionRedriven, SubscriptionRewound,
 
 
-        ProviderReported, InboxRead,
+        ProviderReported, InboxRead, TicketWatched, TicketUnwatched,
     )
 }  # fmt: skip
 

@@ -67,6 +67,8 @@ WAKES: dict[str, tuple[str, ...]] = {
     "ticket.merged": _EVERY_DECIDER,
     "ticket.repinned": ("sla",),
     "ticket.rated": (),
+    "ticket.watched": (),
+    "ticket.unwatched": (),
     "ticket.assignment_failed": ("escalation", "notifier"),
     "agent.changed": ("router",),
     "schedule.changed": (),

@@ -14,6 +14,7 @@ are read as their text. Everything here is plain data; names are resolved and co
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -321,6 +322,9 @@ class Leave(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delegate: str | None = None
 
 
+_HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
+
+
 class Agent(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person. `shift` names a calendar (none: always on); `capacity` is in tickets of weight 1 (none: no limit)."""
 
@@ -338,6 +342,11 @@ class Agent(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     contacts: dict[str, str] = msgspec.field(default_factory=dict)
     locale: str = "en"
     zone: str = "UTC"
+    quiet_hours: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quiet_hours is not None and not _HOURS.fullmatch(self.quiet_hours):
+            raise ValueError("quiet_hours are written 22:00-07:00")
 
 
 class Routing(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -161,6 +161,16 @@ class Close(Command, frozen=True, kw_only=True, tag="close"):
     reason: str = ""
 
 
+class Watch(Command, frozen=True, kw_only=True, tag="watch"):
+    """Hear of the ticket: who acts, or the person named."""
+
+    person: str | None = None
+
+
+class Unwatch(Command, frozen=True, kw_only=True, tag="unwatch"):
+    person: str | None = None
+
+
 class Merge(Command, frozen=True, kw_only=True, tag="merge"):
     into: str
 
@@ -168,5 +178,5 @@ class Merge(Command, frozen=True, kw_only=True, tag="merge"):
 AnyCommand = (
     Accept | Decline | Transfer | Note | Reply | CustomerReply | Rate | Set | Pause | Resume | CompleteNode | Waive | Jump
     | EditNote | OpenTask | Progress | CloseTask
-    | Acknowledge | Escalate | Resolve | Reopen | Close | Merge
+    | Acknowledge | Escalate | Resolve | Reopen | Close | Merge | Watch | Unwatch
 )  # fmt: skip

@@ -38,7 +38,9 @@ from shared.ticket.actions import (
     Resume,
     Set,
     Transfer,
+    Unwatch,
     Waive,
+    Watch,
 )
 from shared.ticket.course import Stopped
 from shared.ticket.outcomes import Accepted, Outcome, Refused, Surroundings
@@ -73,7 +75,9 @@ __all__ = [
     "Set",
     "Surroundings",
     "Transfer",
+    "Unwatch",
     "Waive",
+    "Watch",
     "decide",
     "parse_id",
 ]
@@ -276,6 +280,15 @@ def _customer_reply(t: Ticket, c: CustomerReply, actor: Actor, around: Surroundi
     return Accepted((said,))
 
 
+def _watch(t: Ticket, c: Watch | Unwatch, actor: Actor, around: Surroundings) -> Outcome:
+    who = c.person or actor.id
+    if around.agents is not None and who not in around.agents:
+        return Refused("unknown_agent", f"there is nobody called {who!r}")
+    if isinstance(c, Watch) == (who in t.watchers):
+        return Accepted()
+    return Accepted((e.TicketWatched(people=(who,)) if isinstance(c, Watch) else e.TicketUnwatched(people=(who,)),))
+
+
 def _rate(t: Ticket, c: Rate, actor: Actor, around: Surroundings) -> Outcome:
     if not 0 <= c.score <= 10:
         return Refused("invalid", "a score is 0 to 10")
@@ -465,4 +478,6 @@ _DECIDERS: dict[type, Callable[..., Outcome]] = {
     Reopen: _reopen,
     Close: _close,
     Merge: _merge,
+    Watch: _watch,
+    Unwatch: _watch,
 }

@@ -139,6 +139,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     holders: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     score: int | None = None
+    watchers: tuple[str, ...] = ()
     playbook: int = 0
     moved_from: int | None = None
     """The version it ran under before it was moved to `playbook`; None: it began under that one."""
@@ -372,6 +373,14 @@ def _merged(t: Ticket, d: e.TicketMerged, at: datetime) -> _Changes:
     return {"status": "merged", "merged_into": d.into, "closed_at": at, **_NO_OFFER}
 
 
+def _watched(t: Ticket, d: e.TicketWatched, _: datetime) -> _Changes:
+    return {"watchers": (*t.watchers, *(one for one in d.people if one not in t.watchers))}
+
+
+def _unwatched(t: Ticket, d: e.TicketUnwatched, _: datetime) -> _Changes:
+    return {"watchers": tuple(one for one in t.watchers if one not in d.people)}
+
+
 def _rated(t: Ticket, d: e.TicketRated, _: datetime) -> _Changes:
     return {"score": d.score}
 
@@ -525,6 +534,8 @@ _CHANGES: dict[str, Callable[[Ticket, Any, datetime], _Changes]] = {
     "ticket.closed": _closed,
     "ticket.merged": _merged,
     "ticket.rated": _rated,
+    "ticket.watched": _watched,
+    "ticket.unwatched": _unwatched,
     "ticket.repinned": _repinned,
     "flow.moved": _flow_moved,
     "node.entered": _node_entered,
