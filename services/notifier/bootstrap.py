@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from services.notifier import forgetting
 from services.notifier.handlers import PlanMessages
 from services.notifier.reports import ApplyReports
 from services.notifier.sender import ChannelSender, NullSender
@@ -23,7 +24,7 @@ def build(deps: Deps) -> Parts:
     return Parts(
         "notifier",
         handlers=(PlanMessages(deps), sending, ApplyReports(deps), PumpSubscriptions(webhooks)),
-        loops=(sender.circuits,),
+        loops=(sender.circuits, forgetting.loop(deps.engine)),
         background=(sender, webhooks, topics),
         cap=300,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from services.notifier.forgetting import forget
 from shared.ticket import commands as c
 from tests.support.desk import CODE, LINK, Desk, Door
 
@@ -144,3 +145,14 @@ def test_what_is_stored_opens_nothing(desk: Desk, door: Door) -> None:
     assert code not in stored
     assert door.call("GET", "/a/" + "A" * 32).status == 404
     assert door.call("POST", "/a/x", {"code": code}).status == 404
+
+
+def test_links_are_forgotten_a_week_after_they_ended_and_not_before(desk: Desk) -> None:
+    desk.open()
+    desk.wait(days=7)
+    forget(desk.database)
+    assert desk.rows("select count(*) as n from access.action_link where expires_at < ledger.now()")[0].n > 0
+    desk.wait(days=2)
+    assert forget(desk.database) > 0
+    left = desk.rows("select count(*) as n from access.action_link where expires_at < ledger.now() - interval '7 days'")
+    assert left[0].n == 0
