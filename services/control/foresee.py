@@ -18,7 +18,7 @@ from shared.runtime.clock import utc_now
 
 def foresee(path: Path, playbook: str | None) -> int:
     """Print one JSON object for each line: classification with reasons, lane, and the group's people."""
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise Failure(f"explain: {path} is no ticket and no file")
     now = utc_now()
     version = publish.load(playbook or "selected", publish.years_around(now)).playbook
