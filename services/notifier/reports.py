@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import structlog
+from sqlalchemy import Engine
 
 from services.notifier import receipt_store
 from services.notifier.receipts import KEPT, Kept, look_again, match
 from services.notifier.recording import Changes, changed, event, receipted
 from services.notifier.store import Row
-from shared.contracts.envelope import New
+from shared.contracts.envelope import Actor, New
 from shared.contracts.events import InboxRead, ProviderReported, Report
-from shared.contracts.providers.receipts import ReceiptState
+from shared.contracts.providers.receipts import Receipt, ReceiptState
+from shared.ledger import business, items
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 
@@ -36,6 +38,28 @@ def message_number(text: str | None) -> int | None:
         return None
     digits = text[len(OURS) :]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else None
+
+
+def report(deps: Deps, engine: Engine, provider: str, receipts: Sequence[Receipt]) -> set[tuple[str, str]]:
+    """Append receipts that came over a driver's own connection to where the gateway appends the others; commits."""
+    told = tuple(
+        Report(
+            provider_id=one.provider_id, state=str(one.state), other_ids=one.also, address=one.address, at=one.at,
+            detail=one.detail, message_id=one.message_id, bad_recipient=one.bad_recipient,
+        )
+        for one in receipts
+    )  # fmt: skip
+    with engine.connect() as connection:
+        item, version, _ = items.locked(connection, deps.ids, "job", f"receipts:{provider}")
+        actor = Actor(kind="automation", id=provider)
+        unit = Unit(connection, business.now(connection), actor, deps.playbook_number(connection), given=True)
+        unit.bump(
+            "job", item, unit.append("job", item, version, [New(ProviderReported(provider=provider, receipts=told))])
+        )
+        unit.wake("notifier", "job", item, "normal")
+        unit.flush()
+        connection.commit()
+    return unit.woken
 
 
 class ApplyReports:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,9 @@ from services.notifier.errors import ConfigError, NotifierError
 from services.notifier.health import State
 from services.notifier.noting import Notes
 from services.notifier.recording import record
+from services.notifier.reports import report
 from services.notifier.sending import Job
+from shared.contracts.providers.receipts import Receipt
 from shared.ledger.process import Background, Deps
 from shared.playbook import secrets
 from shared.playbook.messages import Provider, SecretRef
@@ -236,8 +239,17 @@ class ChannelSender(Background):
                 allow=provider.allow,
             )
             driver = driver_type(provider.driver)(options, self._net)
+            driver.on_receipts(partial(self._received, provider.name))
             known = self._drivers[key] = driver, asyncio.Semaphore(provider.concurrency)
         return known
+
+    async def _received(self, provider: str, receipts: Sequence[Receipt]) -> None:
+        """Receipts of a driver's own connection; returns once they are stored, so that the driver may confirm them."""
+        await self._loop.run_in_executor(None, self.report, provider, receipts)
+
+    def report(self, provider: str, receipts: Sequence[Receipt]) -> None:
+        """Store receipts and tell whoever applies them."""
+        self._deps.bells.ring(report(self._deps, self._engine, provider, receipts))
 
     # ---- recording ---------------------------------------------------------------------------------------------------
 

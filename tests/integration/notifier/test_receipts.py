@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from services.notifier.channels.base import Kind, Outcome
+from services.notifier.sender import ChannelSender
 from shared.contracts.providers import standard
+from shared.contracts.providers.receipts import Receipt, ReceiptState
 from shared.ticket.commands import Resolve
 from tests.support.desk import Desk, Door
 
@@ -175,3 +177,10 @@ def test_an_open_stream_hears_of_a_new_message_and_of_a_read_mark(desk: Desk, do
         )
         desk.settle()
         assert next(events)["unread"] == 0
+
+
+def test_receipts_of_a_drivers_own_connection_are_applied_as_the_others(desk: Desk) -> None:
+    sms = message(desk, desk.open())
+    ChannelSender(desk.deps, desk.database).report("sms", [Receipt(sms.provider_id, ReceiptState.DELIVERED)])
+    desk.settle()
+    assert message(desk, sms.ticket_id).state == "delivered"
