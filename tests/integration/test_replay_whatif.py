@@ -94,6 +94,9 @@ def test_the_command_saves_the_same_bytes_twice_and_sets_bad_rows_aside(
     assert saved[0] == saved[1]
     result = msgspec.json.decode(saved[0])
     assert result["tickets"] == 6
+    times = result["elapsed_seconds"]
+    assert sum(times["by_kind"].values()) == pytest.approx(sum(times["by_team"].values()))
+    assert times["by_kind"]["closed"] > 0
     assert (result["history"]["cases"], result["history"]["rejected"]) == (6, 1)
     assert "'never' is no instant" in (tmp_path / "incidents.csv.rejected").read_text()
     shown = capfd.readouterr()

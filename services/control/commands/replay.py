@@ -27,7 +27,7 @@ from services.control import platform
 from services.control.cli import Failure
 from services.control.replay import own, report
 from services.control.replay.reading import Rejects
-from services.control.replay.run import History, Tell, load, play, playbook_of, prepare, result
+from services.control.replay.run import History, Tell, elapsed, load, play, playbook_of, prepare, result
 from services.control.replay.whatif import both, difference
 from shared.playbook.model import Playbook
 from shared.runtime import memory
@@ -90,9 +90,11 @@ def _play(history: History, name: str, playbook: Playbook, rejects: Rejects) -> 
             deps = prepare(mine, database, playbook, history.start)
             with _progress(len(history.everything)) as tell:
                 tally, played = play(history, deps, database, rejects, tell)
+            with database.connect() as connection:
+                times = elapsed(connection, history, tally)
         finally:
             database.dispose()
-    found = result(history, name, tally, played, rejects.count)
+    found = result(history, name, tally, played, rejects.count) | {"elapsed_seconds": times}
     return found, report.shown(found, f"{history.name} under {name}")
 
 

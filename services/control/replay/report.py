@@ -154,6 +154,7 @@ def shown(found: dict[str, Any], title: str) -> Lines:
         ("deliveries", sum(sum(one.values()) for one in found["deliveries"].values())),
         *((f"  {channel}", _words(one)) for channel, one in found["deliveries"].items()),
         ("median first response", _minutes(found["median_first_response_seconds"])),
+        ("whose time", _shares(found.get("elapsed_seconds", {}).get("by_kind", {}))),
         ("agents with tickets", len(found["agents"])),
     ]
     for name, value in rows:
@@ -211,6 +212,11 @@ def _numbers(row: dict[str, Any]) -> list[str]:
 
 def _minutes(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds / 60:.1f} min"
+
+
+def _shares(seconds: dict[str, float]) -> str:
+    total = sum(seconds.values())
+    return ", ".join(f"{name} {part / total:.0%}" for name, part in seconds.items()) if total else "-"
 
 
 def _words(counts: dict[str, int]) -> str:

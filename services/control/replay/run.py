@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
 from services.control import platform, publish
@@ -24,6 +25,7 @@ from services.control.replay.play import Played, Player
 from services.control.replay.reading import Log, Rejects
 from services.control.replay.report import Tally
 from services.control.replay.world import World
+from services.gateway import attribution
 from shared.ledger.process import Deps
 from shared.playbook.model import Document, Playbook
 from shared.playbook.source import BadPlaybook, Problem, read_document
@@ -126,6 +128,18 @@ def play(history: History, deps: Deps, database: Database, rejects: Rejects, tel
     finally:
         behind.close()
     return tally, player.played
+
+
+def elapsed(connection: Connection, history: History, tally: Tally) -> dict[str, dict[str, float]]:
+    """Whose time all tickets took up to the end, in seconds of wall time: by kind and by team, each without remainder."""
+    if tally.last is None or tally.last <= history.start:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for way in ("kind", "team"):
+        items = attribution.of_period(connection, history.start, tally.last, way)["items"]
+        named = {str(item["name"] or item["part"]): round(item["seconds"], 3) for item in items}
+        found[f"by_{way}"] = dict(sorted(named.items()))
+    return found
 
 
 def result(history: History, playbook: str, tally: Tally, played: Played, rejected: int) -> dict[str, Any]:
