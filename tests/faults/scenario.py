@@ -63,6 +63,8 @@ class Run:
     """Seconds from there until nothing was due any more."""
     faults: list[str] = field(default_factory=list)
     unsettled: int = 0
+    backlog: list[Any] = field(default_factory=list)
+    """What was still due ten seconds after the last fault: (service, kind, lane, suspects, items, oldest in seconds)."""
 
 
 @contextmanager
@@ -98,7 +100,7 @@ def play(world: World, keeper: Keeper, plan: FaultPlan) -> Run:
         finally:
             over.set()
         run.acted = people.result()
-    run.settled_after = _settle(world, run.last_fault)
+    run.settled_after = _settle(world, run)
     return run
 
 
@@ -236,15 +238,22 @@ where due_at < clock_timestamp() - interval '1 second' and quarantined_at is nul
 """
 
 
+BACKLOG = """
+select service, kind, lane, crashes > 0 as suspects, count(*), max(extract(epoch from clock_timestamp() - due_at))::integer
+from ledger.agenda where due_at < clock_timestamp() - interval '1 second' and quarantined_at is null group by 1, 2, 3, 4
+"""
 UNDER_WAY = (
     "select count(*) from ledger.agenda where kind = 'delivery' and due_at is not null and quarantined_at is null"
 )
 
 
-def _settle(world: World, since: float, seconds: float = 120.0) -> float | None:
-    """Seconds from `since` until nothing was due for more than a second; None when that did not come."""
+def _settle(world: World, run: Run, seconds: float = 120.0) -> float | None:
+    """Seconds from the last fault until nothing was due for more than a second; None when that did not come."""
+    since = run.last_fault
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if not run.backlog and time.monotonic() - since > 10:
+            run.backlog = world.rows(BACKLOG)
         if world.scalar(DUE) == 0:
             seconds_taken = time.monotonic() - since
             # what was being sent when its sender died is sent again when its lease is over; that is no backlog

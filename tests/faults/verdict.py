@@ -52,6 +52,7 @@ def judge_run(world: World, run: Run, url: str) -> Verdict:
         "statuses": dict(sorted(run.http.statuses.items())),
         "acted": dict(sorted(run.acted.statuses.items())),
         "settled_after": run.settled_after,
+        "backlog_after_10_s": run.backlog,
     }
     strange = [one for one in run.acted.surprises if not one.startswith("0 ")]
     verdict.note("people were answered strangely", strange)
