@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import psycopg
 import requests
+from psycopg.rows import namedtuple_row
 
+from shared.contracts.envelope import Recorded
 from shared.ledger.invariants import INVARIANTS
+from shared.ledger.unit import decode_ticket, recorded
+from shared.ticket.state import project
 from tests.faults.scenario import Run
 from tests.faults.world import KEY, World
 from tests.support.journal import judge, read, told
@@ -39,6 +44,7 @@ def judge_run(world: World, run: Run, url: str) -> Verdict:
     verdict = Verdict()
     _tickets(world, run, url, verdict)
     _invariants(world, verdict)
+    _replayed(world, verdict)
     _assignments(world, verdict)
     _deliveries(world, verdict)
     if run.settled_after is None:
@@ -92,6 +98,21 @@ def _invariants(world: World, verdict: Verdict) -> None:
     verdict.note(
         "quarantined",
         world.rows("select service, kind, id, error from ledger.agenda where quarantined_at is not null"),
+    )
+
+
+def _replayed(world: World, verdict: Verdict) -> None:
+    """Every ticket is what its events make of it, from the first to the last."""
+    events: dict[int, list[Recorded]] = {}
+    with psycopg.connect(world.postgres.url, row_factory=namedtuple_row) as connection:
+        connection.read_only = True
+        statement = """select id, version, type, happened_at, recorded_at, actor::text as actor, given, playbook, correlation,
+            position, reason::text as reason, data::text as data from ledger.event where kind = 'ticket' order by id, version"""
+        for row in connection.execute(statement):
+            events.setdefault(row.id, []).append(recorded("ticket", row))
+        stored = {row.id: row.state for row in connection.execute("select id, state::text as state from ledger.ticket")}
+    verdict.note(
+        "not what its events say", [one for one in stored if project(events[one]) != decode_ticket(stored[one])]
     )
 
 
@@ -149,7 +170,7 @@ def _sms(world: World) -> list[str]:
     return [
         message["id"]
         for request in world.sms.to("/sms/messages")
-        if request.acknowledged
+        if request.method == "POST" and request.acknowledged
         for message in orjson.loads(request.body)["messages"]
     ]
 

@@ -83,11 +83,21 @@ class World:
         self.postgres = start_postgres(self.home, fsync=False)
 
 
-def sms_answer(request: HttpRequest) -> Answer:
-    """Accept every message, by its own id."""
-    messages = orjson.loads(request.body)["messages"]
-    results = [{"id": one["id"], "status": "accepted", "provider_id": one["id"]} for one in messages]
-    return Answer(200, orjson.dumps({"results": results}))
+class SmsGateway:
+    """The provider behind the SMS sink: takes every message by its own id, and says of an id whether it has it."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def answer(self, request: HttpRequest) -> Answer:
+        if request.method == "GET":
+            number = request.path.rpartition("/")[2]
+            found = {"id": number, "status": "accepted", "provider_id": number}
+            return Answer(200, orjson.dumps(found)) if number in self.taken else Answer(404)
+        messages = orjson.loads(request.body)["messages"]
+        self.taken |= {one["id"] for one in messages}
+        results = [{"id": one["id"], "status": "accepted", "provider_id": one["id"]} for one in messages]
+        return Answer(200, orjson.dumps({"results": results}))
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def world() -> Iterator[World]:
         postgres, valkey = start_postgres(home, fsync=False), start_valkey(home)
         proxy = stack.enter_context(FaultProxy(postgres.url))
         sms, smtp = stack.enter_context(HttpSink()), stack.enter_context(SmtpSink())
-        sms.script("/sms/messages", then=sms_answer)
+        sms.script("/sms/messages", then=SmsGateway().answer)
         folder = playbook.write(home / "playbook", sms_url=sms.url, smtp_url=smtp.url)
         settings = Settings.from_environment({})
         prepare(
