@@ -12,6 +12,8 @@ BENCHMARKS = (
     "lookahead",
     "fanout_drivers",
     "oneclick",
+    "board",
+    "stalls",
     "recompute",
     "forecast",
     "topics",

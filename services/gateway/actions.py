@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from services.gateway import attachments
 from shared.access.principals import Principal
 from shared.contracts.envelope import Actor, New
 from shared.contracts.events import TicketWatched
@@ -23,7 +25,7 @@ from shared.playbook.intakecheck import check_values
 from shared.playbook.lanes import lane_rules
 from shared.playbook.model import Playbook
 from shared.runtime.crash import crash_point
-from shared.ticket.commands import AnyCommand, Merge, Refused, Surroundings, decide, parse_id
+from shared.ticket.commands import AnyCommand, CompleteNode, Merge, Refused, Surroundings, decide, parse_id
 from shared.ticket.course import Course
 from shared.ticket.state import Ticket
 
@@ -59,6 +61,8 @@ def act(
         return Outcome(None)
     now = business.now(connection)
     around = surroundings(directory, playbook, now, _course(deps, connection, ticket, directory, now))
+    if isinstance(command, CompleteNode):
+        command = replace(command, material=_shown(connection, ticket, command, around.course))
     outcome = guard(ticket) or decide(ticket, command, actor, around)
     if isinstance(outcome, Refused):
         connection.rollback()
@@ -108,6 +112,21 @@ def _reads(directory: Directory, person: str) -> bool:
     """Whether a person may read tickets at all, by their roles."""
     known = directory.person(person)
     return known is not None and known.active and "read" in Principal(0, frozenset(known.roles), person=person).rights
+
+
+def _shown(connection: Connection, ticket: Ticket, command: CompleteNode, course: Course | None) -> dict[str, Any]:
+    """The material, its attachments as they are on this ticket: what is named but not there does not count."""
+    node = course.program.nodes.get(command.node) if course is not None else None
+    names = {need.attachment for need in node.needs if need.attachment is not None} if node is not None else set()
+    if not names & set(command.material):
+        return command.material
+    known = {one.id: one.media_type for one in attachments.listing(connection, [ticket.id])}
+    shown = dict(command.material)
+    for name in names & set(shown):
+        given = shown[name] if isinstance(shown[name], list) else [shown[name]]
+        ids = dict.fromkeys(one.get("id") if isinstance(one, dict) else one for one in given)
+        shown[name] = [{"id": one, "type": known[one]} for one in ids if isinstance(one, str) and one in known]
+    return shown
 
 
 def _misfit(playbook: Playbook, fields: dict[str, Any]) -> str | None:

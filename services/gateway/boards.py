@@ -151,10 +151,10 @@ def stages(deps: Deps, connection: Connection, wanted: Mapping[str, str]) -> lis
     where = f"where {' and '.join(conditions)}" if conditions else ""
     rows = connection.execute(
         text(
-            f"""select stage, count(*) as n, count(*) filter (where order_at < ledger.now()) as overdue
+            f"""select stage, count(*) as n, count(*) filter (where order_at < :now) as overdue
             from escalation.v_board b {where} group by stage"""
         ),
-        dict(wanted),
+        {**wanted, "now": business.now(connection)},  # a value: the function would be called for each row
     ).all()
     order: dict[str, int] = {}
     for flow in deps.playbooks.current(connection).document.flows:

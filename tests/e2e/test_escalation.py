@@ -126,6 +126,16 @@ def test_a_stalled_node_is_urged_then_goes_up_the_chain_and_is_recorded_with_lev
     assert [(one.title, one.owner, one.state) for one in ticket.tasks] == [("together", "vp", "open")]
 
 
+def test_a_restart_of_everything_in_the_middle_of_a_chain_leaves_the_next_step_at_its_instant(desk: World) -> None:
+    number = desk.open(kind="quietly", fields={"loud": True})
+    desk.done(number, c.Accept(), "ann")
+    desk.wait(minutes=65)
+    assert _steps(desk, number) == [(60, (), "ann")]
+    desk.restart()
+    desk.wait(minutes=30)
+    assert _steps(desk, number) == [(60, (), "ann"), (70, ("boss",), None), (80, ("vp",), None)]
+
+
 def test_completing_the_node_ends_its_chain(desk: World) -> None:
     number = desk.open(kind="quietly", fields={"loud": True})
     desk.done(number, c.Accept(), "ann")

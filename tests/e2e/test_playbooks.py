@@ -17,7 +17,7 @@ from services.control import publish
 from shared.contracts.intake import RequesterIn
 from shared.playbook.source import read_folder
 from shared.ticket import commands as c
-from tests.support.world import START, World, world
+from tests.support.world import PNG, START, World, world
 
 SHIPPED = ("selected", "service", "production", "repair", "after-sales")
 
@@ -121,7 +121,8 @@ def _reported(plant: World, subject: str) -> int:
     return plant.open(subject=subject, source="andon", fields={"device": "R-7"})
 
 
-PHOTOS = {"photo": [{"id": "a1", "type": "image/jpeg"}, {"id": "a2", "type": "image/png"}]}
+def _photos(plant: World, number: int) -> dict[str, list[str]]:
+    return {"photo": [plant.attach(number, "front.png"), plant.attach(number, "back.png", PNG + b"2")]}
 
 
 def test_production_the_live_device_status_decides_the_way_and_photos_are_required(
@@ -139,10 +140,11 @@ def test_production_the_live_device_status_decides_the_way_and_photos_are_requir
         )
         owner = str(ticket.assignee)
         plant.done(number, c.Accept(), owner)
-        refused = plant.act(number, c.CompleteNode(node="preliminary", material={"photo": ["a1"]}), owner).refused
+        # named, but never attached
+        refused = plant.act(number, c.CompleteNode(node="preliminary", material={"photo": ["a1", "a2"]}), owner).refused
         assert refused is not None
         assert refused.missing == ("photo",)
-        ticket = plant.done(number, c.CompleteNode(node="preliminary", material=PHOTOS), owner)
+        ticket = plant.done(number, c.CompleteNode(node="preliminary", material=_photos(plant, number)), owner)
         assert (ticket.node, ticket.group) == ("repair", "maintenance")
         plant.done(number, c.CompleteNode(node="repair", fields={"cause": "bearing"}), str(ticket.assignee))
         assert plant.act(number, c.Waive(node="quality", material="first-piece", reason="hurry"), "shen.yun").refused
@@ -156,7 +158,7 @@ def test_production_the_live_device_status_decides_the_way_and_photos_are_requir
 def test_production_a_running_device_goes_straight_to_quality_review(database_url: str, tmp_path: Path) -> None:
     with _plant(database_url, tmp_path, "running") as (plant, _):
         number = _reported(plant, "产品划痕不良")
-        ticket = plant.done(number, c.CompleteNode(node="preliminary", material=PHOTOS), "ding.li")
+        ticket = plant.done(number, c.CompleteNode(node="preliminary", material=_photos(plant, number)), "ding.li")
         assert (ticket.node, ticket.group, ticket.labels["device_status"].value) == ("quality", "quality", "running")
 
 
@@ -238,7 +240,7 @@ def test_after_sales_a_return_is_inspected_approved_and_refunded_with_masked_ide
         assert shown["fields"]["id_card"] == "**************1234"
         desk.done(number, c.CompleteNode(node="review", outcome="accepted", fields={"reason": "damaged"}), "ai.lin")
         assert desk.ticket(number).group == "warehouse"
-        material = {"photo": [{"id": "a1", "type": "image/png"}], "complete": True}
+        material = {"photo": [desk.attach(number, "goods.png")], "complete": True}
         ticket = desk.done(number, c.CompleteNode(node="receive", material=material), "fei.yu")
         assert (ticket.node, ticket.assignee) == ("lead-approval", "yan.shu")
         ticket = desk.done(number, c.CompleteNode(node="lead-approval"), "yan.shu")

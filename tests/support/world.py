@@ -11,7 +11,7 @@ from typing import Any
 
 from services.control import platform, publish
 from services.control.replay.engine import Engine
-from services.gateway import queries
+from services.gateway import attachments, queries
 from services.gateway.actions import Outcome, act
 from services.gateway.intake import Answer, Intake, Submission
 from shared.access import keys
@@ -28,6 +28,7 @@ from shared.ticket import state
 from shared.ticket.state import Ticket
 from tests.support.desk import Door, door_of
 
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d494844520000000100000001080600000015c489")
 START = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
 """A Tuesday, ten in the morning in Shanghai."""
 
@@ -50,6 +51,13 @@ class World:
             checked = publish.load(playbook, publish.years_around(start))
             publish.publish(self.deps, connection, checked.playbook, by="test")
         self.engine.settle()
+
+    def restart(self) -> None:
+        """Every process anew: nothing is kept but the database."""
+        self.database.dispose()
+        self.database = platform.engine(self.settings, "test")
+        self.deps = platform.deps(self.settings, self.database, fresh=True)
+        self.engine = Engine(self.deps, self.database, ask=True)
 
     def submit(self, **members: Any) -> Answer:
         """Hand a ticket in; the answer says what became of it."""
@@ -108,6 +116,22 @@ class World:
         )
         assert answer.status == status, (answer.status, answer.body)
         return answer.json if answer.headers.get("content-type", "").endswith("json") else answer.body.decode()
+
+    def attach(self, ticket_id: int, name: str, data: bytes = PNG) -> str:
+        """Attach a file; its id."""
+        with self.database.connect() as connection:
+            found = attachments.attach(
+                self.deps,
+                attachments.PostgresStore(),
+                connection,
+                ticket_id,
+                name,
+                data,
+                Actor(kind="person", id="test"),
+                "test",
+            )
+        assert isinstance(found, tuple), found
+        return found[0].id
 
     def get(self, path: str, status: int = 200) -> Any:
         """GET as an administrator."""
