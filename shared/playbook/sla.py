@@ -87,6 +87,7 @@ class SlaPolicy(Config, frozen=True, kw_only=True):
     on_change: Literal["carry", "restart", "keep"] = "carry"
     next_response_opening: bool = False
     at_risk: float | None = None
+    """From which forecast on `sla.at_risk` is told, 0 to 1; absent: never."""
     tell: list[str] = field(default_factory=lambda: ["assignee", "supervisor"])
 
     def __post_init__(self) -> None:
