@@ -158,6 +158,8 @@ def _status(fold: Fold, fact: f.StatusChanged, at: datetime) -> None:
     if policy is None:
         return
     if fact.status in policy.respond_on:
+        if was_closed:
+            _reopen_unanswered(fold, at, ("first_response",))
         _first_response(fold, at)
     if fold.closed:
         if not was_closed:
@@ -187,7 +189,7 @@ def _replied(fold: Fold, fact: f.Replied, at: datetime) -> None:
     if fact.automated:
         return
     if fold.closed and not fold.merged:
-        _reopen_unanswered(fold, at)
+        _reopen_unanswered(fold, at, ("first_response", "next_response"))
     _first_response(fold, at)
     fold.stop("next_response", at, "answered")
     fold.opening, fold.waiting_since = False, None
@@ -196,11 +198,11 @@ def _replied(fold: Fold, fact: f.Replied, at: datetime) -> None:
     reconcile(fold, at, "answered")
 
 
-def _reopen_unanswered(fold: Fold, at: datetime) -> None:
+def _reopen_unanswered(fold: Fold, at: datetime, metrics: tuple[str, ...]) -> None:
     """An answer after closing is still the answer: the cycle that closing cut off goes on, without the closed time."""
     for metric, start, _ in list(_wanted(fold)):
         last = fold.clocks.get(metric)
-        if metric in ("first_response", "next_response") and (last is None or not last.open):
+        if metric in metrics and (last is None or not last.open):
             fold.begin(metric, start, at, "reopened")
 
 
