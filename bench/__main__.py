@@ -9,6 +9,7 @@ from pathlib import Path
 BENCHMARKS = (
     "rules",
     "assignment",
+    "classifier",
     "lookahead",
     "fanout_drivers",
     "oneclick",

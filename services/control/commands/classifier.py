@@ -43,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--out", metavar="FILE", default="model.sbm")
     train.add_argument("--publish", metavar="NAME", help="give the model to the router under this name")
     train.add_argument("--precision", type=float, default=0.95, help="wanted of answers that are given (default 0.95)")
+    train.add_argument("--none", metavar="LABEL", help="rows of it belong to no label: the model learns to refuse them")
     train.add_argument("--seed", type=int, default=0)
     test = verbs.add_parser("test", help="measure a model")
     test.add_argument("--model", required=True, metavar="FILE")
@@ -78,7 +79,7 @@ def _train(args: argparse.Namespace) -> int:
         model = train(
             [text for text, _ in learnt], [label for _, label in learnt],
             [text for text, _ in held], [label for _, label in held],
-            precision=args.precision, seed=args.seed,
+            precision=args.precision, seed=args.seed, none=args.none,
         )  # fmt: skip
     except NotEnough as error:
         raise Failure(f"classifier: {args.data}: {error}") from error

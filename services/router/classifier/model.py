@@ -9,15 +9,15 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FORMAT = 1
-_WORD = re.compile(r"(?u)\b\w+\b")
+FORMAT = 2
+"""1 had other terms and no score for "none of these": its weights mean nothing here, so it is refused, not converted."""
+_TOKEN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+|[?!\uff1f\uff01]")
 _SPACE = re.compile(r"\s+")
 MAX_CHARACTERS = 20_000
 """Of a text; what is beyond says little more about its label and would cost time without bound."""
@@ -29,17 +29,22 @@ class BadModel(ValueError):
     """The file is no model of this format."""
 
 
-def terms(text: str) -> Iterator[str]:
-    """Word 1-2-grams (`w:`) and character 2-5-grams within words padded by spaces (`c:`), lower-cased."""
-    lowered = _SPACE.sub(" ", text[:MAX_CHARACTERS].lower())
-    words = _WORD.findall(lowered)
-    yield from (f"w:{word}" for word in words)
-    yield from (f"w:{one} {two}" for one, two in pairwise(words))
-    for token in lowered.split():
-        padded = f" {token} "
-        for size in range(2, 6):
-            for start in range(max(1, len(padded) - size + 1)):
-                yield "c:" + padded[start : start + size]
+def words(text: str) -> Iterator[str]:
+    """`w:` and 1-3-grams of tokens: a word, one Chinese character, or a question or exclamation mark; lower-cased."""
+    tokens = _TOKEN.findall(_plain(text))
+    for size in range(1, 4):
+        yield from ("w:" + " ".join(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
+
+
+def characters(text: str) -> Iterator[str]:
+    """`c:` and character 1-5-grams over the bounds of words, lower-cased."""
+    plain = _plain(text)
+    for size in range(1, 6):
+        yield from ("c:" + plain[start : start + size] for start in range(len(plain) - size + 1))
+
+
+def _plain(text: str) -> str:
+    return _SPACE.sub(" ", text[:MAX_CHARACTERS].lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +59,43 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`weights` is terms × labels; `scale` turns scores into calibrated confidences; below `threshold` it abstains."""
+    """`weights` is terms × labels; `scale` turns scores into calibrated confidences; below `threshold` it abstains.
+
+    The first `word_terms` of the vocabulary are words, the others characters; each view is brought to length 1 by
+    itself. `nothing` is the score of "none of these labels", which takes its share of the confidence; None: never learnt.
+    """
 
     labels: tuple[str, ...]
     vocabulary: Mapping[str, int]
+    word_terms: int
     idf: Floats
     weights: Floats
     bias: Floats
     scale: float
+    nothing: float | None
     threshold: float
     figures: Mapping[str, Any]
 
     def predict(self, text: str) -> Answer:
         """What the model says of a text."""
-        counts: dict[int, int] = {}
-        for term in terms(text):
-            place = self.vocabulary.get(term)
-            if place is not None:
-                counts[place] = counts.get(place, 0) + 1
         scores = self.bias.copy()
-        if counts:
-            places = np.fromiter(counts, dtype=np.int64, count=len(counts))
-            often = np.fromiter(counts.values(), dtype=np.float32, count=len(counts))
-            values: Floats = ((np.log(often) + 1) * self.idf[places]).astype(np.float32)
-            values /= math.sqrt(float(values @ values)) or 1.0
-            scores = scores + values @ self.weights[places]
+        for view in (words, characters):
+            counts: dict[int, int] = {}
+            for term in view(text):
+                place = self.vocabulary.get(term)
+                if place is not None:
+                    counts[place] = counts.get(place, 0) + 1
+            if counts:
+                places = np.fromiter(counts, dtype=np.int64, count=len(counts))
+                often = np.fromiter(counts.values(), dtype=np.float32, count=len(counts))
+                values: Floats = ((np.log(often) + 1) * self.idf[places]).astype(np.float32)
+                values /= math.sqrt(float(values @ values)) or 1.0
+                scores = scores + values @ self.weights[places]
         return self.answer(scores)
 
     def answer(self, scores: Floats) -> Answer:
         """Scores of all labels as an answer."""
-        scaled = scores * self.scale
-        chances = np.exp(scaled - scaled.max())
-        chances /= chances.sum()
+        chances = confidences(scores[np.newaxis], self.scale, self.nothing)[0]
         order = np.argsort(-chances, kind="stable")[:3]
         guesses = tuple((self.labels[place], round(float(chances[place]), 6)) for place in order)
         best, confidence = guesses[0]
@@ -97,7 +107,9 @@ class Model:
             "format": FORMAT,
             "labels": self.labels,
             "terms": sorted(self.vocabulary, key=self.vocabulary.__getitem__),
+            "word_terms": self.word_terms,
             "scale": self.scale,
+            "nothing": self.nothing,
             "threshold": self.threshold,
             "figures": dict(self.figures),
         }
@@ -107,20 +119,31 @@ class Model:
         return buffer.getvalue()
 
 
+def confidences(scores: Floats, scale: float, nothing: float | None) -> Floats:
+    """Rows of scores as chances of the labels; what they lack to 1 is the chance of "none of these"."""
+    scaled = scores * scale
+    none = np.full((len(scores), 1), -np.inf if nothing is None else nothing * scale, dtype=np.float32)
+    whole = np.hstack([scaled, none])
+    powers = np.exp(whole - whole.max(axis=1, keepdims=True))
+    found: Floats = (powers / powers.sum(axis=1, keepdims=True))[:, :-1].astype(np.float32)
+    return found
+
+
 def loads(data: bytes) -> Model:
     """Read a model. Raises `BadModel`; never runs anything of the file."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             head = json.loads(archive["head"].tobytes().decode())
+            if head["format"] != FORMAT:
+                raise BadModel(f"format {head['format']}, this version reads {FORMAT}: train it again")
             idf, weights, bias = archive["idf"], archive["weights"].astype(np.float32), archive["bias"]
-        if head["format"] != FORMAT:
-            raise BadModel(f"format {head['format']}, this version reads {FORMAT}")
         vocabulary = {term: place for place, term in enumerate(head["terms"])}
         if weights.shape != (len(vocabulary), len(head["labels"])) or idf.shape != (len(vocabulary),):
             raise BadModel("vocabulary and weights have different sizes")
         return Model(
-            tuple(head["labels"]), vocabulary, idf.astype(np.float32), weights, bias.astype(np.float32),
-            float(head["scale"]), float(head["threshold"]), head["figures"],
+            tuple(head["labels"]), vocabulary, int(head["word_terms"]), idf.astype(np.float32), weights, bias.astype(np.float32),
+            float(head["scale"]), None if head["nothing"] is None else float(head["nothing"]),
+            float(head["threshold"]), head["figures"],
         )  # fmt: skip
     except BadModel:
         raise

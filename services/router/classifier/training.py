@@ -1,20 +1,30 @@
-"""Learning a model: TF-IDF over the terms, a linear support vector machine, confidences calibrated on held-out texts."""
+"""Learning a model: TF-IDF over words and characters, a linear support vector machine, confidences calibrated on held-out texts.
+
+Texts of `none` (a label that means none of the others) are not a class: so few and so different texts cannot be told
+by their words. They, and held-out texts of labels never learnt, teach how high the best score must be to be believed.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from services.router.classifier.model import Floats, Model, terms
+from services.router.classifier.model import Floats, Model, characters, confidences, words
 
 SCALES = np.linspace(0.5, 20.0, 79)
-MAX_TERMS = 400_000
+NOTHINGS = np.linspace(-1.5, 1.0, 51)
+SMALL = 1_000
+"""Texts; above it, characters that only one text holds are left out: they cost memory and are seldom met again."""
+MAX_TERMS = 300_000
+"""Of one view; the most frequent are kept."""
+COST = 0.5
+"""Of a training text on the wrong side (C of the machine), for texts whose two views have length 1 each."""
 
 
 class NotEnough(ValueError):
@@ -29,34 +39,51 @@ def train(
     *,
     precision: float = 0.95,
     seed: int = 0,
+    none: str | None = None,
 ) -> Model:
     """Learn from `texts`; choose calibration and the abstention threshold for `precision` on the held-out ones. Deterministic.
 
     Raises `NotEnough`.
     """
-    if len(set(labels)) < 2:
+    outside = [text for text, label in zip(texts, labels, strict=True) if label == none]
+    pairs = [(text, label) for text, label in zip(texts, labels, strict=True) if label != none]
+    if len({label for _, label in pairs}) < 2:
         raise NotEnough("at least two labels are needed")
     if not held_texts:
         raise NotEnough("no held-out texts to choose a threshold on")
-    vectorizer = TfidfVectorizer(
-        analyzer=lambda text: list(terms(text)), sublinear_tf=True, max_features=MAX_TERMS, dtype=np.float32
-    )
-    features: csr_matrix = vectorizer.fit_transform(texts)
-    machine = LinearSVC(C=1.0, random_state=seed)
+    views = [_view(words, 1), _view(characters, 2 if len(pairs) > SMALL else 1)]
+    features: csr_matrix = hstack([view.fit_transform([text for text, _ in pairs]) for view in views], format="csr")
+    machine = LinearSVC(C=COST, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        machine.fit(features, np.asarray(labels))
+        machine.fit(features, np.asarray([label for _, label in pairs]))
     names, weights, bias = _columns(machine)
-    raw = vectorizer.transform(held_texts) @ weights + bias
-    scores: Floats = np.asarray(raw, dtype=np.float32)
-    truth = np.array([{name: place for place, name in enumerate(names)}.get(one, -1) for one in held_labels])
-    scale = _calibrate(scores, truth)
-    threshold, figures = _threshold(scores * scale, truth, precision)
-    vocabulary = {term: int(place) for term, place in vectorizer.vocabulary_.items()}
+    places = {name: place for place, name in enumerate(names)}
+    truth = np.array([places.get(one, -1) for one in held_labels])
+    scores = _scores(views, held_texts, weights, bias)
+    apart = _scores(views, outside, weights, bias) if outside else scores[:0]
+    scale, nothing = _calibrate(np.vstack([scores, apart]), np.append(truth, np.full(len(apart), -1)))
+    threshold, figures = _threshold(confidences(scores, scale, nothing), truth, precision)
+    vocabulary = {term: int(place) for term, place in views[0].vocabulary_.items()}
+    word_terms = len(vocabulary)
+    vocabulary |= {term: int(place) + word_terms for term, place in views[1].vocabulary_.items()}
+    idf = np.concatenate([view.idf_ for view in views]).astype(np.float32)
     return Model(
-        names, vocabulary, vectorizer.idf_.astype(np.float32), weights, bias, float(scale), threshold,
-        {"texts": len(texts), "labels": len(names), "precision_wanted": precision, **figures},
+        names, vocabulary, word_terms, idf, weights, bias, scale, nothing, threshold,
+        {"texts": len(pairs), "labels": len(names), "precision_wanted": precision, **figures},
     )  # fmt: skip
+
+
+def _view(analyzer: Callable[[str], Iterator[str]], least: int) -> TfidfVectorizer:
+    """TF-IDF over the terms that at least `least` texts hold."""
+    return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, min_df=least, max_features=MAX_TERMS, dtype=np.float32)
+
+
+def _scores(views: Sequence[TfidfVectorizer], texts: Sequence[str], weights: Floats, bias: Floats) -> Floats:
+    found: Floats = np.asarray(
+        hstack([view.transform(texts) for view in views], format="csr") @ weights + bias, dtype=np.float32
+    )
+    return found
 
 
 def _columns(machine: LinearSVC) -> tuple[tuple[str, ...], Floats, Floats]:
@@ -67,27 +94,37 @@ def _columns(machine: LinearSVC) -> tuple[tuple[str, ...], Floats, Floats]:
     return names, np.ascontiguousarray(weights), bias
 
 
-def _chances(scaled: Floats) -> Floats:
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    found: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return found
+def _calibrate(scores: Floats, truth: np.ndarray) -> tuple[float, float | None]:
+    """The scale, and the score of "none of these", under which the held-out labels are most likely.
+
+    Without texts of none (`truth` -1) only the scale is learnt, and `nothing` is None.
+    """
+    known, outside = scores[truth >= 0], scores[truth < 0]
+    if not len(known):
+        return 4.0, None
+    own = truth[truth >= 0]
+    scale = min(SCALES, key=lambda one: _loss(known, own, float(one), None))
+    if not len(outside):
+        return float(scale), None
+    everything, all_own = np.vstack([known, outside]), np.append(own, np.full(len(outside), -1))
+    return min(
+        ((float(one), float(nothing)) for one in SCALES[::3] for nothing in NOTHINGS[::2]),
+        key=lambda pair: _loss(everything, all_own, *pair),
+    )
 
 
-def _calibrate(scores: Floats, truth: np.ndarray) -> float:
-    """The scale under which the held-out labels are most likely (those of unknown labels say nothing)."""
-    known = truth >= 0
-    if not known.any():
-        return 4.0
-    rows = np.arange(int(known.sum()))
-    losses = [
-        -np.log(np.maximum(_chances(scores[known] * scale)[rows, truth[known]], 1e-12)).mean() for scale in SCALES
-    ]
-    return float(SCALES[int(np.argmin(losses))])
+def _loss(scores: Floats, truth: np.ndarray, scale: float, nothing: float | None) -> float:
+    """Mean negative log likelihood; those of none (`truth` -1) weigh as much, together, as the others."""
+    chances = confidences(scores, scale, nothing)
+    inside = truth >= 0
+    right = chances[np.arange(len(truth)), truth]
+    right[~inside] = 1 - chances[~inside].sum(axis=1)
+    losses = -np.log(np.maximum(right, 1e-12))
+    return float(losses[inside].mean()) + (float(losses[~inside].mean()) if nothing is not None else 0.0)
 
 
-def _threshold(scaled: Floats, truth: np.ndarray, precision: float) -> tuple[float, dict[str, float]]:
+def _threshold(chances: Floats, truth: np.ndarray, precision: float) -> tuple[float, dict[str, float]]:
     """The lowest confidence from which on answers are right at least `precision` of the time; and what that gives."""
-    chances = _chances(scaled)
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == truth
     order = np.argsort(-confidence, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)

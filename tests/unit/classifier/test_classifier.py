@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from services.router.classifier.model import BadModel, loads
+from services.router.classifier.model import BadModel, characters, loads, words
 from services.router.classifier.training import NotEnough, train
 
 WORDS = {
@@ -80,8 +80,69 @@ def test_a_model_of_another_format_is_refused(model):
     parts["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **parts)
-    with pytest.raises(BadModel, match="format 99"):
+    with pytest.raises(BadModel, match="format 99, this version reads 2"):
         loads(buffer.getvalue())
+
+
+def test_a_model_of_the_first_format_is_refused_with_what_to_do():
+    head = json.dumps({"format": 1, "labels": ["a", "b"], "terms": ["w:x"], "scale": 1.0, "threshold": 0.5}).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, head=np.frombuffer(head, dtype=np.uint8), weights=np.zeros((1, 2)))
+    with pytest.raises(BadModel, match="format 1, this version reads 2: train it again"):
+        loads(buffer.getvalue())
+
+
+def outside(count: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    return [" ".join(chance.choices(["pizza", "天气", "movie", "please", "今天", "song"], k=4)) for _ in range(count)]
+
+
+def test_texts_of_none_teach_it_to_refuse_others_of_their_kind():
+    learnt, labels = texts(200, 1)
+    held, held_labels = texts(60, 2)
+    one = train([*learnt, *outside(40, 5)], [*labels, *["none"] * 40], held, held_labels, none="none")
+    plain = train(learnt, labels, held, held_labels)
+    assert "none" not in one.labels
+    strange = outside(50, 6)
+    sure = [max(model.predict(text).confidence for text in strange) for model in (one, plain)]
+    assert sure[0] < sure[1]
+    known, truth = texts(100, 3)
+    assert max(one.predict(text).confidence for text in strange) < 0.5
+    assert sum(one.predict(text).confidence > 0.5 for text in known) >= 95
+    assert sum(one.predict(text).best == label for text, label in zip(known, truth, strict=True)) >= 95
+
+
+def test_the_score_of_none_survives_being_written_and_read():
+    learnt, labels = texts(200, 1)
+    one = train([*learnt, *outside(40, 5)], [*labels, *["none"] * 40], *texts(60, 2), none="none")
+    again = loads(one.dumps())
+    assert again.nothing == one.nothing is not None
+    answers = [(again.predict(text).confidence, one.predict(text).confidence) for text in outside(20, 7)]
+    assert all(left == pytest.approx(right, abs=0.01) for left, right in answers)
+
+
+def test_confidences_say_how_often_it_is_right():
+    """Labels given at random in a third of the texts: nobody can be surer than that."""
+    chance = random.Random(8)
+
+    def noisy(count: int, seed: int) -> tuple[list[str], list[str]]:
+        found, labels = texts(count, seed)
+        return found, [chance.choice(sorted(WORDS)) if chance.random() < 0.33 else label for label in labels]
+
+    one = train(*noisy(400, 11), *noisy(400, 12))
+    asked, truth = noisy(400, 13)
+    answers = [one.predict(text) for text in asked]
+    right = sum(answer.best == label for answer, label in zip(answers, truth, strict=True)) / len(truth)
+    assert sum(answer.confidence for answer in answers) / len(answers) == pytest.approx(right, abs=0.08)
+
+
+def test_what_it_predicts_is_what_it_learnt_with(model):
+    """A prediction counts terms by hand; the training library must give the same scores."""
+    text = "WIFI 断网 in room  3?"
+    counted = {term for view in (words, characters) for term in view(text)}
+    assert {"w:wifi", "w:断 网", "w:断 网 in", "w:?", "c:断网", "c:m 3?"} <= counted
+    assert all(place < model.word_terms for term, place in model.vocabulary.items() if term.startswith("w:"))
+    assert all(place >= model.word_terms for term, place in model.vocabulary.items() if term.startswith("c:"))
 
 
 def test_one_label_is_not_enough():
