@@ -35,22 +35,24 @@ def main() -> None:
     """Serve until the standard input ends."""
     numbers: dict[int, int] = {}
     pending = b""
-    while True:
-        readable, _, _ = select.select([0], [], [], 0.02)
-        if readable:
-            data = os.read(0, 65_536)
-            if not data:
-                break
-            *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                request = json.loads(line)
-                pid = _start(request)
-                numbers[pid] = request["number"]
-                _say({"number": request["number"], "pid": pid})
-        _reap(numbers)
-    for pid in numbers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    try:
+        while True:
+            readable, _, _ = select.select([0], [], [], 0.02)
+            if readable:
+                data = os.read(0, 65_536)
+                if not data:
+                    break
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    request = json.loads(line)
+                    pid = _start(request)
+                    numbers[pid] = request["number"]
+                    _say({"number": request["number"], "pid": pid})
+            _reap(numbers)
+    finally:  # also when nobody reads what we say any more
+        for pid in numbers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _say(what: dict[str, Any]) -> None:
