@@ -45,9 +45,13 @@ class _Case:
         self._pool = Pool({str(one["id"]): self._agent(one) for one in self._agents})
         self._desk = self._make_desk()
         self._given: list[tuple[str, datetime]] = []
+        self._last = {agent.id: agent.last_assigned for agent in self._pool.agents.values() if agent.last_assigned}
 
     def _agent(self, one: Mapping[str, Any]) -> Agent:
-        capacity = one.get("capacity") if self._policy.get("capacity", True) is not False else None
+        limits = self._policy.get("capacity", True)
+        capacity = one.get("capacity") if limits is not False else None
+        if capacity is None and isinstance(limits, int | float) and not isinstance(limits, bool):
+            capacity = limits  # of everybody who has none of their own
         last = _instant(one.get("last_assigned_at"))
         status = str(one.get("status", "online"))
         return Agent(
@@ -116,6 +120,9 @@ class _Case:
             if allowed is not None and named not in allowed:
                 return None
         self._count_recent(at)
+        if self._strategy is not Strategy.LEAST_RECENTLY_ASSIGNED:
+            for agent in self._pool.agents.values():
+                agent.last_assigned = 0.0  # ties go to list order
         request = Request(ticket, _QUEUE, at, allowed=allowed, named=named)
         # Calls of one instant still have an order, which "longest since" goes by.
         later = at + timedelta(microseconds=10 * len(self._given))
@@ -123,6 +130,7 @@ class _Case:
         if not isinstance(outcome, Assigned):
             return None
         self._given.append((outcome.agent, at))
+        self._last[outcome.agent] = outcome.at
         return outcome.agent
 
     def _count_recent(self, at: datetime) -> None:
@@ -133,6 +141,11 @@ class _Case:
         for one in self._agents:
             given = sum(1 for agent, when in self._given if agent == str(one["id"]) and when > at - window)
             self._pool.recent[_QUEUE, str(one["id"])] = int(one.get("assigned_in_window") or 0) + given
+        resting = self._policy.get("min_recently_assigned_days")
+        if resting:  # whoever had something that lately takes nothing
+            since = (at - timedelta(days=float(resting))).timestamp()
+            for agent_id, agent in self._pool.agents.items():
+                agent.active = self._last.get(agent_id, 0.0) <= since or agent_id not in self._last
 
     def _close_all(self) -> None:
         for agent_id, _ in self._given:
@@ -177,8 +190,8 @@ class _Case:
             float(value) for name, value in self._policy.items() if "recent" in name and isinstance(value, int | float)
         ]
         since = (self._now - timedelta(days=max(days))).timestamp() if days else 0.0
-        known = [agent for agent in self._pool.agents.values() if agent.last_assigned and agent.last_assigned >= since]
-        return [agent.id for agent in sorted(known, key=lambda one: -one.last_assigned)]
+        known = [agent for agent in self._pool.agents if self._last.get(agent, 0.0) >= since and agent in self._last]
+        return sorted(known, key=lambda one: -self._last[one])
 
     # -- tickets
     # ---------------------------------------------------------------------------------------------------------
