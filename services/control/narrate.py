@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from services.control import telling
 from services.sla.domain.clock import Clock
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
@@ -20,22 +21,22 @@ def sentence(event: Recorded) -> str | None:
 def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
     """`signalbox explain`: what the ticket is, why it is where it is, its clocks, escalations and messages."""
     lines = [f"{ticket['number']} ({ticket['status']}): {ticket['subject']}"]
+    for one in story["held"]:
+        lines.append(f"Held back at {one['at']}: {one['reason']['why']} of {one['data']['key']}.")
     for one in story["classification"]:
-        reason, data = one["reason"], one["data"]
-        lines.append(
-            f"Classified under playbook version {one['playbook_version']}: priority {data['priority']}, group {data['group']}."
-        )
-        for name, label in reason.get("labels", {}).items():
-            by = f", rule {label['rule']}" if label.get("rule") else ""
-            lines.append(f"  {name} = {label['value']} (from {label['from']}{by})")
-        lines += [f"  rule {rule['set']}/{rule['rule']} read {rule['inputs']}" for rule in reason.get("rules", [])]
+        lines.append(f"Classified under playbook version {one['playbook_version']}:")
+        lines += telling.classification(one["reason"])
     for one in story["assignment"]:
-        reason, data = one["reason"], one["data"]
-        who = f"given to {data['agent']}" if data.get("agent") else f"waits: {data.get('why', '')}"
-        lines.append(f"Group {data['group']} ({reason.get('strategy', 'by hand')}): {who}.")
-        if reason.get("considered"):
-            lines.append(f"  could take it: {', '.join(reason['considered'])}")
-        lines += [f"  left out by {name}: {', '.join(ids)}" for name, ids in reason.get("dropped", {}).items()]
+        lines.append(telling.headline(one["type"], one["data"], one["reason"]) + f" ({one['at']})")
+        lines += telling.candidates(one["reason"])
+    for one in story["assignments"]:
+        if one["over_capacity"]:
+            lines.append(f"Given to {one['agent']} by hand, beyond their capacity.")
+    for one in story["waiting"]:
+        lines.append(f"It waits in {one['group_name']} since {one['queued_at']} ({one['cause']}).")
+    if len(story["ownership"]) > 1:
+        lines.append("Whose it was, one group after the other:")
+        lines += [f"  {one['group_name']} from {one['from_at']} ({one['how']})" for one in story["ownership"]]
     for clock in story["sla"]["clocks"]:
         due = f", due {clock['due_at']}" if clock["due_at"] else ""
         lines.append(

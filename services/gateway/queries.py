@@ -289,18 +289,22 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
     for event in events:
         if event.reason is not None:
             by_type.setdefault(event.type, []).append(
-                {"at": event.happened_at, "playbook_version": event.playbook, "data": msgspec.to_builtins(event.data)}
-                | {"reason": event.reason}
+                {"at": event.happened_at, "version": event.version, "type": event.type}
+                | {"playbook_version": event.playbook, "data": msgspec.to_builtins(event.data), "reason": event.reason}
             )
     story: Row = {
         "id": str(ticket_id),
         "number": f"T-{ticket_id}",
         "classification": by_type.get("ticket.classified", []),
-        "assignment": [
-            one
-            for kind in ("ticket.assigned", "ticket.offered", "ticket.queued", "ticket.assignment_failed")
-            for one in by_type.get(kind, [])
-        ],
+        "held": by_type.get("ticket.held", []),
+        "assignment": sorted(
+            (
+                one
+                for kind in ("ticket.assigned", "ticket.offered", "ticket.queued", "ticket.assignment_failed")
+                for one in by_type.get(kind, [])
+            ),
+            key=lambda one: one["version"],
+        ),
         "sla": {
             "clocks": clocks(deps, connection, [ticket_id]).get(ticket_id, []),
             "decisions": [one for kind, rows in by_type.items() if kind.startswith("sla.") for one in rows],
@@ -317,6 +321,8 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
             for row in view(connection, "notifier.v_delivery", ticket_id, "id")
         ],
         "assignments": view(connection, "router.v_assignment", ticket_id, "assignment"),
+        "ownership": view(connection, "router.v_ownership", ticket_id, "span"),
+        "waiting": view(connection, "router.v_waiting", ticket_id, "queued_at"),
     }
     return shaped(story, principal, field_masks)
 

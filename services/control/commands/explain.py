@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if ticket_id is None or Path(args.what).is_file():
         from services.control.foresee import foresee
 
-        return foresee(Path(args.what), args.playbook)
+        return foresee(Path(args.what), args.playbook, as_json=args.json)
     with platform.servers(Settings.from_environment()) as settings:
         engine = platform.engine(settings, "explain", worker=False)
         given = platform.deps(settings, engine, fresh=True)

@@ -18,11 +18,14 @@ import msgspec
 
 from services.router.domain.desk import ORDER, Desk, Filter, How, Request, Step, in_order
 from services.router.domain.filters import Shifts, drops, has_skills, screen, wakes_at
-from services.router.domain.outcomes import Assigned, Entry, Outcome, View, Waiting
+from services.router.domain.outcomes import Assigned, Entry, Outcome, Scores, View, Waiting
 from services.router.domain.pool import Agent, Hours, Pool, stand_in
 from services.router.domain.strategies import key_of, turn_taken
 from services.router.errors import UnknownGroup
 from shared.playbook.routing import Strategy
+
+SCORED = 20
+"""Candidates of a group up to this many are explained with the score of each."""
 
 
 class Assigner:
@@ -179,6 +182,7 @@ class Assigner:
                 self.take(view, owner, request.weight)
                 return _assigned(view, request, owner, How.STICKY, (), None, notes)
         aside: list[Entry] = []
+        scores = _scores(view)
         chosen = self._pop(view, request, aside)
         if chosen is None:
             outcome: Outcome = self._nobody(view, request, _tight(aside, request), notes)
@@ -187,7 +191,9 @@ class Assigner:
             runner_up = view.heap[0][2].id if view.heap else None
             self.take(view, agent, request.weight)
             heappush(view.heap, (view.key(agent, place), place, agent))
-            outcome = _assigned(view, request, agent, How.STRATEGY, score, runner_up, notes, _tight(aside, request))
+            outcome = _assigned(
+                view, request, agent, How.STRATEGY, score, runner_up, notes, _tight(aside, request), scores
+            )
         for entry in aside:
             heappush(view.heap, entry)
         return outcome
@@ -287,6 +293,7 @@ def _assigned(
     runner_up: str | None,
     notes: tuple[str, ...],
     tight: tuple[str, ...] = (),
+    scores: Scores = (),
 ) -> Assigned:
     standing_in = view.screened.standing_in
     return Assigned(
@@ -306,7 +313,17 @@ def _assigned(
         standing_in.get(agent.id) if standing_in else None,
         notes,
         agent.last_assigned,
+        scores=scores,
     )
+
+
+def _scores(view: View) -> Scores:
+    """Everybody's standing before the choice; of large groups only the winner's and the next one's are kept."""
+    eligible = view.screened.eligible
+    if len(eligible) > SCORED:
+        return ()
+    key = view.key
+    return tuple([(agent.id, key(agent, place)) for place, agent in enumerate(eligible)])
 
 
 def _tight(aside: list[Entry], request: Request) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ import msgspec
 from services.router.domain.desk import Desk, Filter, How, Step
 from services.router.domain.filters import Screened
 from services.router.domain.pool import Agent
-from services.router.domain.strategies import Key
+from services.router.domain.strategies import Key, names_of
 
 Entry = tuple[tuple[float, ...], int, Agent]
+Scores = tuple[tuple[str, tuple[float, ...]], ...]
 
 
 @dataclass(slots=True)
@@ -62,11 +63,17 @@ class Assigned(msgspec.Struct, frozen=True):
     at: float = 0.0
     tried: tuple[Waiting, ...] = ()
     """Steps before this one, in which nobody could take it."""
+    scores: Scores = ()
+    """The standing of everybody who could take it, as it was before the choice."""
 
     def as_dict(self) -> dict[str, Any]:
         """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
         found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
-        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": list(self.score)}
+        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": _shown(self.score)}
+        if self.scores:
+            found["scores"] = {agent: _shown(score) for agent, score in self.scores}
+        if self.score:
+            found["score_of"] = names_of(self.view.desk.strategy)
         if self.runner_up is not None:
             found["runner_up"] = self.runner_up
         if self.stands_in_for is not None:
@@ -116,6 +123,10 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 Outcome = Assigned | Waiting
+
+
+def _shown(score: tuple[float, ...]) -> list[float]:
+    return [round(part, 3) for part in score]
 
 
 def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:

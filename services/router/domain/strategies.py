@@ -64,6 +64,22 @@ _KEYS: Mapping[Strategy, Key] = {
 }
 
 
+_NAMES: Mapping[Strategy, tuple[str, ...]] = {
+    Strategy.ROUND_ROBIN: ("turn", "place"),
+    Strategy.WEIGHTED_ROUND_ROBIN: ("turn", "place"),
+    Strategy.UTILISATION: ("share of capacity", "load", "last assigned", "place"),
+    Strategy.MOST_SPARE: ("less capacity left", "load", "last assigned", "place"),
+    Strategy.BALANCED: ("open tickets", "last assigned", "place"),
+    Strategy.LEAST_RECENTLY_ASSIGNED: ("last assigned", "place"),
+    Strategy.SKILL_FIT: ("preferred skills missing", "skill levels unused", "load", "last assigned", "place"),
+}
+
+
+def names_of(strategy: Strategy) -> tuple[str, ...]:
+    """What the parts of a strategy's key are, in words; the smallest key wins, part by part. Loads are in hundredths."""
+    return _NAMES.get(strategy, ("load", "last assigned", "place"))
+
+
 def _skill_fit(skills: tuple[tuple[str, int], ...], preferred: tuple[tuple[str, int], ...]) -> Key:
     """Most preferred skills first, then the least surplus over what is demanded: experts stay free for what needs
     them.
