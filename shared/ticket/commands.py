@@ -370,8 +370,6 @@ def _resolve(t: Ticket, c: Resolve, actor: Actor, around: Surroundings) -> Outco
 def _reopen(t: Ticket, c: Reopen, actor: Actor, around: Surroundings) -> Outcome:
     if t.is_open:
         return Accepted() if t.reopened else Refused("open", "the ticket is open")
-    if actor.kind in ("automation", "service"):
-        return Refused("automated", "an automated sender does not reopen a ticket")
     return Accepted(_reopened(t, c.reason, around))
 
 

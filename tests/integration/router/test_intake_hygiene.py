@@ -143,16 +143,6 @@ def test_an_automated_reply_neither_resumes_nor_reopens(database_url: str, statu
         assert desk.ticket(ticket)["status"] in ("assigned", "in_progress")
 
 
-def test_a_machine_may_not_reopen(database_url: str) -> None:
-    with routing_desk(database_url, playbook()) as desk:
-        ticket = desk.open()
-        desk.act(ticket, c.Resolve(), "ann")
-        refused = desk.act(ticket, c.Reopen(), "bot", kind="automation").refused
-        assert refused is not None
-        assert refused.code == "automated"
-        assert desk.ticket(ticket)["reopened"] == 0
-
-
 def test_an_automated_reply_is_no_first_response_and_no_contact(database_url: str) -> None:
     sla = [{"name": "all", "targets": {"first_response": "1h", "next_response": "1h"}}]
     with routing_desk(database_url, playbook(sla=sla)) as desk:
