@@ -93,7 +93,7 @@ def test_the_earliest_due_come_first_and_a_batch_grows_with_what_waits(engine: E
     expected = [ticket for _, ticket in sorted(zip(order, tickets, strict=True))]
     assert [ticket for batch in handler.batches for ticket in batch] == expected
     sizes = [len(batch) for batch in handler.batches]
-    assert sizes[0] == 50
+    assert sizes[0] == 100
     assert sizes == sorted(sizes[:-1]) + sizes[-1:]
 
 

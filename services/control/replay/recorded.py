@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
@@ -113,4 +114,5 @@ def _events(number: int, before: list[Recorded], after: list[Recorded]) -> Itera
 
 
 def _shown(event: Recorded) -> tuple[Any, ...]:
-    return event.type, event.data, event.happened_at, event.recorded_at, event.given, event.actor, event.reason
+    reason = None if event.reason is None else msgspec.json.decode(msgspec.json.encode(event.reason))  # as it is stored
+    return event.type, event.data, event.happened_at, event.recorded_at, event.given, event.actor, reason
