@@ -163,7 +163,7 @@ def test_an_endpoint_that_fails_altogether_is_probed_and_catches_up(running: Wor
     until(lambda: state(running, made)["failing"] >= SICK_AFTER)
     until(lambda: state(running, made)["waiting"] + 1 >= SICK_AFTER)
     flooded, failing = len(sink.to("/hook")), state(running, made)["failing"]
-    assert flooded < 2 * SICK_AFTER + 1
+    assert flooded < 3 * SICK_AFTER  # the rest is left alone
     running.move(seconds=31)
     until(lambda: len(sink.to("/hook")) > flooded)
     assert len(sink.to("/hook")) == flooded + 1
