@@ -58,5 +58,5 @@ def _append(deps: Deps, connection: Connection, key: str, data: Data, actor: Act
     unit.wake("notifier", "job", item, "normal")
     unit.flush()
     connection.commit()
-    crash_point("report.committed")
+    crash_point("command.committed")
     deps.bells.ring(unit.woken)

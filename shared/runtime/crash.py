@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 POINTS: Mapping[str, str] = {
     "intake.before_commit": "tickets are written, not committed; the caller has no answer",
     "intake.committed": "tickets are committed; the caller has no answer, no doorbell has rung",
-    "report.committed": "a provider's report or a read mark is committed, the caller has no answer",
-    "command.committed": "a person's action is committed, the caller has no answer",
+    "command.committed": "a person's action or a provider's report is committed, the caller has no answer",
     "stream.read": "a batch is read from the intake stream, nothing is written",
     "stream.committed": "a batch of the stream is committed, not confirmed and not acknowledged",
     "stream.confirmed": "a batch of the stream is confirmed, not acknowledged",

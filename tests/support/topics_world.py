@@ -80,8 +80,12 @@ class World:
         """One more event of a ticket."""
         act(self.database, ticket_id, TicketReplied(author="agent", text=text))
 
-    def events(self, after: str = "", **query: Any) -> list[dict[str, Any]]:
-        """All topic events after a cursor, page by page."""
+    def events(self, after: str = "", *, settled: bool = True, **query: Any) -> list[dict[str, Any]]:
+        """All topic events after a cursor, page by page; `settled`: wait until all that is committed may be read (transactions
+        of other databases of the same server hold the log back too).
+        """
+        if settled:
+            until(lambda: int(self.call("GET", "/v1/events?after=latest")[1]["next"]) >= self._committed())
         found: list[dict[str, Any]] = []
         while True:
             extra = "".join(f"&{name}={value}" for name, value in query.items())
@@ -91,6 +95,10 @@ class World:
             if not page["items"]:
                 return found
             after = page["next"]
+
+    def _committed(self) -> int:
+        with self.database.connect() as connection:
+            return int(connection.exec_driver_sql("select coalesce(max(position), 0) from ledger.event").scalar_one())
 
     def move(self, **length: float) -> None:
         """Move business time."""

@@ -82,7 +82,7 @@ def test_an_open_transaction_holds_back_what_comes_after_it(world: World) -> Non
     with world.database.connect() as slow:
         act_on(slow, first, TicketReplied(author="agent", text="slow"))  # has its position, is not committed
         world.reply(second, "fast")
-        assert world.events(before[-1]["sequence"]) == []
+        assert world.events(before[-1]["sequence"], settled=False) == []
         slow.commit()
     events = until(lambda: world.events(before[-1]["sequence"]))
     assert [one["data"]["text"] for one in events] == ["slow", "fast"]
@@ -121,13 +121,15 @@ def test_a_reader_that_waits_is_answered_as_soon_as_something_comes(world: World
 
 def test_a_filtered_reader_moves_on_behind_what_it_does_not_want(world: World) -> None:
     world.open(3)
+    last = world.events()[-1]["sequence"]
     status, page = world.call("GET", "/v1/events?types=ticket.closed")
     assert (status, page["items"]) == (200, [])
-    assert page["next"] == world.events()[-1]["sequence"]
+    assert page["next"] >= last
 
 
 def test_a_batch_is_what_the_cloudevents_sdk_reads(world: World) -> None:
     world.open(2)
+    assert world.events()
     status, raw, headers = world.raw("GET", "/v1/events", accept="application/cloudevents-batch+json")
     assert status == 200
     assert headers["content-type"] == "application/cloudevents-batch+json"
