@@ -28,6 +28,8 @@ LOOKS = 3
 """So often an unknown message is looked up before the event's class decides."""
 LOOKED = "lookup "
 """Begins the outcome of an attempt that only asked."""
+LOST = "sender_lost"
+"""The code of an attempt whose sender died with it in hand."""
 _PAUSES = (1.0, 4.0, 15.0, 60.0, 300.0)
 _LEAST_PAUSE = 0.05
 _CAP = timedelta(days=1)
@@ -96,9 +98,17 @@ def looked(row: Row) -> int:
 
 def resend_safe(row: Row) -> bool:
     """Whether the last call said that sending the same again makes no second copy."""
+    return bool(_last_call(row).get("safe"))
+
+
+def is_retry(row: Row) -> bool:
+    """Whether sending now repeats what its provider failed at. What our own sender did not survive is none of its failures."""
+    return row.failures > 0 and _last_call(row).get("code") != LOST
+
+
+def _last_call(row: Row) -> dict[str, Any]:
     calls = (one for one in reversed(row.attempts) if not str(one.get("outcome", "")).startswith(LOOKED))
-    last: dict[str, Any] = next(calls, {})
-    return bool(last.get("safe"))
+    return next(calls, {})
 
 
 def _again(row: Row, outcome: Outcome, now: datetime, reason: str | None, jitter: float) -> Verdict:
@@ -123,6 +133,4 @@ def _unknown(row: Row, outcome: Outcome, now: datetime, reason: str | None, jitt
 
 def lost(safe: bool) -> Outcome:
     """The answer of an attempt whose sender died with it in hand; `safe`: the provider folds a repeated id."""
-    return Outcome(
-        Kind.UNKNOWN, code="sender_lost", detail="the sender died before it recorded an answer", resend_safe=safe
-    )
+    return Outcome(Kind.UNKNOWN, code=LOST, detail="the sender died before it recorded an answer", resend_safe=safe)

@@ -18,6 +18,7 @@ from services.notifier.channels.base import Kind
 from services.notifier.channels.registry import driver_type
 from services.notifier.health import State
 from services.notifier.limits import Ask, Limits
+from services.notifier.outcomes import is_retry
 from services.notifier.planning import choose
 from services.notifier.store import Row
 from shared.playbook.messages import Provider
@@ -25,7 +26,7 @@ from shared.playbook.messages import Provider
 TURN = timedelta(seconds=0.25)
 """A message whose provider has no room in this process is looked at again after this long."""
 BUDGET_SHARE = 0.1
-BUDGET_START, BUDGET_MOST, BUDGET_REFILL = 20.0, 500.0, 0.1
+BUDGET_START, BUDGET_MOST, BUDGET_REFILL = 20.0, 500.0, 1.0
 BUDGET_WAIT = timedelta(seconds=10)
 
 
@@ -42,7 +43,7 @@ class Wait:
 
 @dataclass(slots=True)
 class Budget:
-    """Retries are at most a tenth of first attempts, and one in ten seconds apart from that: a sick provider is not made sicker."""
+    """Retries are at most a tenth of first attempts, and one a second apart from that: a sick provider is not made sicker."""
 
     tokens: dict[str, tuple[float, datetime]] = field(default_factory=dict)
 
@@ -96,7 +97,7 @@ class Routes:
     def _limited(self, row: Row, provider: Provider, jitter: float) -> Wait | None:
         if self.taken[provider.name] >= self.room.get(provider.name, 1 << 30):
             return Wait(self.now + TURN * (1 + jitter), f"waits for its turn at {provider.name}", briefly=True)
-        if not self.budget.allows(provider.name, self.now, retry=row.failures > 0):
+        if not self.budget.allows(provider.name, self.now, retry=is_retry(row)):
             return Wait(self.now + BUDGET_WAIT * (0.5 + jitter), f"the retry budget of {provider.name} is used up")
         seconds = self.limits.take(self.connection, asks(row, provider), self.now)
         if seconds > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection
@@ -14,16 +14,19 @@ from shared.ledger import sql
 from shared.ledger.kinds import KINDS
 from shared.ledger.unit import Work, decode_ticket, dumps, recorded
 
+Who = Literal["sound", "suspects", "alone"]
+_CRASHES: dict[Who, str] = {"sound": "= 0", "suspects": "= 1", "alone": "> 1"}
+
 
 def claim(
-    connection: Connection, service: str, kind: str, lane: str, limit: int, *, suspects: bool = False
+    connection: Connection, service: str, kind: str, lane: str, limit: int, who: Who = "sound"
 ) -> tuple[list[Work], datetime | None]:
     """Lock up to `limit` due items of a lane and their agenda rows; items that others hold are passed over.
 
-    `suspects` claims those that were in the hands of a worker that died; the caller takes one at a time. Returns the work,
-    earliest due first and without its events yet, and business now (None when there is none).
+    `suspects` were in a batch whose worker died, and are claimed a few at a time; who was among a few is claimed `alone`.
+    Returns the work, earliest due first and without its events yet, and business now (None when there is none).
     """
-    statement = _statement(sql.CLAIM, kind, crashes="> 0" if suspects else "= 0")
+    statement = _statement(sql.CLAIM, kind, crashes=_CRASHES[who])
     rows = connection.exec_driver_sql(statement, {"service": service, "kind": kind, "lane": lane, "limit": limit}).all()
     return [_work(kind, row) for row in rows], rows[0].now if rows else None
 

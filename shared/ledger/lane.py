@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.contracts.envelope import Actor
 from shared.ledger import sql
-from shared.ledger.claim import claim, claim_ids, with_events
+from shared.ledger.claim import Who, claim, claim_ids, with_events
 from shared.ledger.crew import Crew, Took
 from shared.ledger.errors import Permanent, Transient
 from shared.ledger.handler import Handler as Handler
@@ -33,7 +33,9 @@ log = structlog.get_logger()
 
 FAILURE_LIMIT = 5
 CRASH_LIMIT = 3
-"""Deaths with an item alone in hand before it is set aside; the one that made it a suspect does not count."""
+"""Deaths with an item alone in hand before it is set aside; those that made it a suspect do not count."""
+SUSPECTS = 16
+"""So many that were in a batch when its worker died are claimed together first; should that worker die too, each comes alone."""
 SUSPECT_PAUSE_SECONDS = 1.0
 """A suspect with which its worker died waits so long, and twice as long the next time."""
 SUSPECTS_SECONDS = 0.2
@@ -175,12 +177,15 @@ class Lane:
         """Claim, handle and save one batch; 0 when nothing is due here. Raises what the database says when it is away."""
         if self.suspects and monotonic() >= self._suspects_at:  # their turn comes also while the lane is never empty
             self._suspects_at = monotonic() + SUSPECTS_SECONDS
-            self._batch(1, suspects=True)
+            self._suspects()
         count = self._batch(self._size)
         if count == 0 and self.suspects:
-            count = self._batch(1, suspects=True)
+            count = self._suspects()
             self.suspects = count > 0
         return count
+
+    def _suspects(self) -> int:
+        return self._batch(SUSPECTS, "suspects") + self._batch(1, "alone")
 
     def _resize(self, count: int, seconds: float) -> None:
         """Claim more next time while batches are full and short: people wait for the batch that holds their ticket."""
@@ -191,11 +196,11 @@ class Lane:
         elif count < self._size // 2:
             self._size = max(SMALLEST, self._size // 2)
 
-    def _batch(self, limit: int, *, suspects: bool = False) -> int:
+    def _batch(self, limit: int, who: Who = "sound") -> int:
         service, kind, lane = self.name
         started = monotonic()
         with self.engine.connect() as connection:
-            work, now = claim(connection, service, kind, lane, limit, suspects=suspects)
+            work, now = claim(connection, service, kind, lane, limit, who)
             if not work or now is None:
                 connection.rollback()
                 return 0
@@ -205,7 +210,7 @@ class Lane:
                     # a slot for each lane object: services that share a process must not overwrite each other's notes
                     self.journal.note(f"{service}.{kind}.{lane}", service, kind, ids)
                 # what failed or crashed before is for this service alone, until it is known to be well
-                alone = suspects or any(one.failures for one in work)
+                alone = who != "sound" or any(one.failures for one in work)
                 unit = self._handle(connection, work, now, alone=alone)
             except Exception as error:
                 connection.rollback()
@@ -216,7 +221,7 @@ class Lane:
                 return len(ids)
         seconds = monotonic() - started
         self._finished(unit, seconds)
-        if not suspects:
+        if who == "sound":
             self._resize(len(work), seconds)
         return len(work)
 

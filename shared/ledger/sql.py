@@ -13,7 +13,7 @@ where a.service = %(service)s and a.kind = %(kind)s and a.lane = %(lane)s
 order by a.due_at limit %(limit)s
 for update of i, a skip locked
 """
-"""Due items of one lane, item row and agenda row locked together; never waits. `crashes`: `= 0`, or `> 0` for suspects."""
+"""Due items of one lane, item row and agenda row locked together; never waits. `crashes`: whether they are suspects."""
 
 CLAIM_IDS = """
 select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, ledger.now() as now
@@ -143,20 +143,22 @@ returning j.worker, j.service, j.kind, j.ids
 """Journal rows of workers that are gone: a worker holds an advisory lock on its number for as long as its session lives."""
 
 BLAME = """
-update ledger.agenda a set crashes = crashes + 1,
+update ledger.agenda a set crashes = case when a.crashes = 0 then 1 when %(alone)s then greatest(a.crashes, 2) + 1 else 2 end,
     due_at = case when crashes > 0 then ledger.now() + make_interval(secs => crashes * %(pause)s) else a.due_at end,
-    quarantined_at = case when %(alone)s and crashes >= %(limit)s then clock_timestamp() end,
-    error = case when %(alone)s and crashes >= %(limit)s then 'its worker died ' || crashes || ' times with it alone in hand' end
+    quarantined_at = case when %(alone)s and crashes > %(limit)s then clock_timestamp() end,
+    error = case when %(alone)s and crashes > %(limit)s
+        then 'its worker died ' || crashes - 1 || ' times with it alone in hand' end
 from (
     select id from ledger.agenda where service = %(service)s and kind = %(kind)s and id = any(%(ids)s)
-    and due_at <= ledger.now() and due_at is not null and quarantined_at is null and (%(alone)s or crashes = 0)
+    and due_at <= ledger.now() and due_at is not null and quarantined_at is null and (%(alone)s or crashes < 2)
     for update skip locked
 ) b
 where a.service = %(service)s and a.kind = %(kind)s and a.id = b.id
 returning a.id, a.quarantined_at is not null as quarantined
 """
-"""Items that were in a dead worker's hands and are still due: suspects, claimed alone from now on. The first death only makes a
-suspect; who kills again while alone waits a moment, so that an innocent one is not in hand each time that workers are killed."""
+"""Items that were in a dead worker's hands and are still due. The first death makes suspects, claimed a few at a time from now on;
+who was among a few (`crashes` 2) is claimed alone, and each death after that counts. Who kills again waits a moment, so that an
+innocent one is not in hand each time that workers are killed."""
 
 HORIZON = """
 select service, kind, lane, due_at from ledger.agenda

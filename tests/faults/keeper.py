@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
+from shared.runtime.embedded.ports import is_free
 from tests.faults.world import World
 from tests.support.door import free_port
 from tests.support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 10.0
 SERVICES = ("gateway", "router", "sla", "escalation", "notifier")
 
 
@@ -48,6 +48,7 @@ class Keeper:
 
     Attributes:
         points: crash points (service, name, range of passings) to arm newly started processes with, in turn.
+        patience_seconds: how long a process has to get to its crash point before it may be killed like any other.
         hits: how often a process died at each point, by "service point". killed: how often we killed one, by service.
         strange: deaths that nobody ordered, as text.
     """
@@ -56,6 +57,7 @@ class Keeper:
     count: int = 1
     points: list[tuple[str, str, tuple[int, int]]] = field(default_factory=list)
     seed: int = 1
+    patience_seconds: float = 10.0
     hits: Counter[str] = field(default_factory=Counter)
     killed: Counter[str] = field(default_factory=Counter)
     strange: list[str] = field(default_factory=list)
@@ -120,7 +122,7 @@ class Keeper:
                 for one in self.kept
                 if one.pid is not None
                 and service in (None, one.service)
-                and (not one.armed or time.monotonic() - one.since > PATIENCE_SECONDS)
+                and (not one.armed or time.monotonic() - one.since > self.patience_seconds)
             ]
             if alive:
                 one = self._random.choice(alive)
@@ -187,6 +189,7 @@ class Keeper:
 
 def free_port_block() -> int:
     """A port that has four more after it, for the metrics of a set of services."""
-    while (base := free_port()) > 65_000:
-        pass
-    return base
+    while True:
+        base = free_port()
+        if all(map(is_free, range(base, base + len(SERVICES)))):
+            return base

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from services.gateway.server import serve
 from shared.access import keys
 from shared.ledger.invariants import INVARIANTS, violations
 from shared.ledger.kinds import LANES, SERVICES
+from shared.runtime.embedded import ports
 from shared.runtime.settings import Address, Settings
 from tests.support.wait import until
 
@@ -151,10 +153,8 @@ class Door:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on now, and that no outgoing connection is given while its server is away."""
+    return next(ports.candidates(uuid.uuid4().hex, None))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 import urllib.error
@@ -26,6 +25,7 @@ from shared.contracts.events import TicketReplied
 from shared.ledger import business
 from shared.ledger.process import Deps, WorkerProcess
 from shared.runtime.settings import Address, Settings
+from tests.support.door import free_port
 from tests.support.ledger import act, open_some
 
 START = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
@@ -122,16 +122,10 @@ class World:
             process.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def gateway(settings: Settings) -> Iterator[Callable[..., Any]]:
     """A gateway in this process over given servers; gives `call(method, path, body=None)` of an integrator."""
-    port = _free_port()
+    port = free_port()
     settings = replace(settings, http=Address("127.0.0.1", port), test_mode=True)
     database = platform.engine(settings, "keys", pool_size=2)
     with database.begin() as connection:
@@ -173,7 +167,7 @@ def _serving(settings: Settings) -> Iterator[None]:
 @contextmanager
 def world(database_url: str, redis_url: str) -> Iterator[World]:
     """A gateway over the shipped playbook, with keys of two roles, and business time in hand."""
-    port = _free_port()
+    port = free_port()
     environment = {"SIGNALBOX_HTTP": f"127.0.0.1:{port}", "SIGNALBOX_TEST_MODE": "1"}
     settings = replace(Settings.from_environment(environment), database_url=database_url, redis_url=redis_url)
     database = platform.engine(settings, "test", pool_size=16)

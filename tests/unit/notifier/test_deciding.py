@@ -11,7 +11,7 @@ import pytest
 from services.notifier.caps import share
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.health import Seen, State, observe
-from services.notifier.outcomes import judge, judge_look
+from services.notifier.outcomes import is_retry, judge, judge_look
 from services.notifier.planning import choose
 from services.notifier.routing import Budget
 from services.notifier.store import Row
@@ -172,8 +172,15 @@ def test_retries_are_a_tenth_of_first_attempts() -> None:
     for _ in range(1000):
         assert budget.allows("a", NOW, retry=False)
     assert sum(budget.allows("a", NOW, retry=True) for _ in range(1000)) in (99, 100)
-    later = NOW + timedelta(seconds=60)
-    assert sum(budget.allows("a", later, retry=True) for _ in range(1000)) in (6, 7)
+    later = NOW + timedelta(seconds=10)
+    assert sum(budget.allows("a", later, retry=True) for _ in range(1000)) in (10, 11)
+
+
+def test_what_our_own_sender_lost_is_no_retry() -> None:
+    lost_ones = [{"outcome": "unknown", "code": "sender_lost"}, {"outcome": "lookup nothing"}]
+    assert not is_retry(row(failures=1, attempts=lost_ones))
+    assert is_retry(row(failures=1, attempts=[{"outcome": "transient", "code": "503"}]))
+    assert not is_retry(row())
 
 
 # ---- verdicts -------------------------------------------------------------------------------------------------------------
