@@ -33,7 +33,7 @@ from shared.runtime.crash import crash_point
 
 _DONE = frozenset(("sent", "delivered", "read", "suppressed", "cancelled"))
 USELESS = "no longer of use"
-LEASE_SLACK = timedelta(seconds=10)
+LEASE_SLACK = timedelta(seconds=7)
 """Beyond the provider's own time-out, before a message in `sending` counts as lost."""
 
 
