@@ -48,8 +48,12 @@ def test_more_than_can_be_taken_is_refused_urgent_tickets_come_first_and_all_goe
         urgent, normal = flood.kinds["urgent"], flood.kinds["normal"]
         assert normal.statuses[503] > 0
         assert held(flood) <= committed(made, run)  # who lost patience may be in all the same; who was accepted is
-        asked = {name: sum(kind.statuses.values()) for name, kind in flood.kinds.items()}
-        assert len(urgent.accepted) / asked["urgent"] > 3 * len(normal.accepted) / asked["normal"]
+        # of those the door answered; who lost patience before that, on a busy machine, was not turned away
+        turned_away = {
+            name: kind.statuses[503] / (kind.statuses[503] + kind.statuses[202]) for name, kind in flood.kinds.items()
+        }
+        assert 3 * turned_away["urgent"] < turned_away["normal"], flood.kinds
+        assert len(urgent.accepted) > 0
         until(lambda: is_ready(url), seconds=5)
         calm = offer(url, KEY, mixed(f"calm-{run}"), rate=best.goodput() / 4, seconds=3)
         assert {name: set(kind.statuses) for name, kind in calm.kinds.items()} == {"urgent": {202}, "normal": {202}}
