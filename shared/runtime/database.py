@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 _COMMON = {
-    "idle_in_transaction_session_timeout": "10s",  # a worker that hangs or is stopped loses its locks here
+    "idle_in_transaction_session_timeout": "6s",  # a worker that hangs or is stopped loses its locks here
     "client_connection_check_interval": "2s",
     "tcp_user_timeout": "10s",
     "tcp_keepalives_idle": "5",

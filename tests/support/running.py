@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.control import platform
 from services.control.commands.up import prepare
+from shared.runtime.embedded import ports
 from shared.runtime.settings import Settings
 from tests.support.waiting import wait_for
 
@@ -49,19 +50,11 @@ def quick_playbook(folder: Path, mail_port: int) -> Path:
 
 
 def free_base(count: int) -> int:
-    """A port from which on `count` ports are free."""
-    for base in range(21_000 + os.getpid() % 9_000, 60_000, count):
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            for offset, one in enumerate(sockets):
-                one.bind(("127.0.0.1", base + offset))
+    """A port from which on `count` ports are free; random, because others look for theirs at the same time."""
+    while True:
+        base = next(ports.candidates(uuid.uuid4().hex, None))
+        if all(map(ports.is_free, range(base, base + count))):
             return base
-        except OSError:
-            continue
-        finally:
-            for one in sockets:
-                one.close()
-    raise RuntimeError("no free ports")
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ SETTINGS: Mapping[str, str] = {
     "autovacuum_analyze_scale_factor": "0.05",
     "autovacuum_vacuum_cost_limit": "2000",
     # No lock outlives its worker (design, fences).
-    "idle_in_transaction_session_timeout": "10s",
+    "idle_in_transaction_session_timeout": "6s",
     "client_connection_check_interval": "2s",
     "tcp_user_timeout": "10s",
     "tcp_keepalives_idle": "5",
