@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from bench.fanout_drivers import HTTP_PORT, OK, SMTP_PORT, sink
 from bench.tools import desk
 from bench.tools.house import ROOT, House, house
 from bench.tools.meter import Verdicts, cpu_seconds, load, percentile
@@ -54,21 +55,25 @@ def main() -> int:
     parser.add_argument("--backlog", type=int, nargs="*", default=[10_000])
     args = parser.parse_args()
     verdicts = Verdicts()
-    with house(track_commit_timestamp="on") as made, _up(made) as (door, pid):
+    sinks = sink("http", HTTP_PORT, "--body", OK), sink("smtp", SMTP_PORT)
+    with sinks[0], sinks[1], house(track_commit_timestamp="on") as made, _up(made) as (door, pid):
         deps = made.deps()
         chance = random.Random(5)
         for _ in range(30):
             door.post(desk.ticket(chance))
             pause(0.02)
         pause(2.0)
-        posted = {}
+        posted, answered = dict[int, float](), list[float]()
         for _ in range(args.quiet):
             at = time.time()
             posted[door.post(desk.ticket(chance))] = at
+            answered.append((time.time() - at) * 1000)
             pause(0.03)
-        found = _assigned(deps, posted)
+        found = _committed(deps, posted, "ticket.assigned")
+        opened = _committed(deps, posted, "ticket.opened")
         print(
-            f"     quiet: p50 {percentile(found, 0.5):.1f}, p99 {percentile(found, 0.99):.1f} ms  [{load()}]",
+            f"     quiet: p50 {percentile(found, 0.5):.1f}, p99 {percentile(found, 0.99):.1f} ms;"
+            f" committed p50 {percentile(opened, 0.5):.1f}, answered p50 {percentile(answered, 0.5):.1f} ms  [{load()}]",
             flush=True,
         )
         verdicts.most("quiet, POST to assigned, p50", percentile(found, 0.5), 10, "ms")
@@ -94,7 +99,7 @@ def _behind(deps: Deps, door: Door, backlog: int, urgent: int, verdicts: Verdict
         posted[door.post(desk.ticket(chance, text=desk.URGENT_WORD))] = at
         pause(0.03)
     after = _waiting(deps)
-    found = _assigned(deps, posted)
+    found = _committed(deps, posted, "ticket.assigned")
     print(f"     backlog {left:,} -> {after:,} while {urgent} urgent ones came  [{load()}]", flush=True)
     verdicts.most(f"urgent by its text behind {backlog:,}, p50", percentile(found, 0.5), 150, "ms")
     verdicts.most(f"urgent by its text behind {backlog:,}, p99", percentile(found, 0.99), 150, "ms")
@@ -111,20 +116,20 @@ def _waiting(deps: Deps) -> int:
         )
 
 
-def _assigned(deps: Deps, posted: dict[int, float]) -> list[float]:
-    """Milliseconds from each POST to the commit that made the ticket somebody's."""
+def _committed(deps: Deps, posted: dict[int, float], what: str) -> list[float]:
+    """Milliseconds from each POST to the commit of the ticket's event of this type."""
     deadline = monotonic() + 60
     while True:
         with deps.engine.connect() as connection:
             rows: Sequence[Any] = connection.exec_driver_sql(
                 """select id, extract(epoch from pg_xact_commit_timestamp(txid::xid))::double precision as at from ledger.event
-                where kind = 'ticket' and id = any(%s) and type = 'ticket.assigned'""",
-                (list(posted),),
+                where kind = 'ticket' and id = any(%s) and type = %s""",
+                (list(posted), what),
             ).all()
         if len(rows) >= len(posted):
             return [(row.at - posted[row.id]) * 1000 for row in rows]
         if monotonic() > deadline:
-            raise RuntimeError(f"{len(posted) - len(rows)} tickets are nobody's after a minute")
+            raise RuntimeError(f"{len(posted) - len(rows)} tickets have no {what} after a minute")
         pause(0.2)
 
 
@@ -158,7 +163,8 @@ def _up(made: House) -> Iterator[tuple[Door, int]]:
     made.fresh("latency")
     http_port, first = _free(1)[0], _free(5)[0]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "desk.yaml").write_text(yaml.safe_dump(desk.sections(rules=RULES)))
+        channels = desk.channels(SMTP_PORT, HTTP_PORT)
+        (Path(folder) / "desk.yaml").write_text(yaml.safe_dump(desk.sections(rules=RULES, channels=channels)))
         environment = dict(
             os.environ, SIGNALBOX_DATABASE_URL=made.database_url, SIGNALBOX_REDIS_URL=made.servers.redis_url + "/0",
             SIGNALBOX_HTTP=f"127.0.0.1:{http_port}", SIGNALBOX_METRICS=f"127.0.0.1:{first}", SIGNALBOX_ADMIN_KEY=KEY,

@@ -114,13 +114,7 @@ def sections(
             {"on": "unaccepted", "chain": "unmoved", "after": watch},
             {"on": "sla.breached", "chain": "unmoved"},
         ],
-        "channels": [
-            {"name": "inbox", "driver": "inbox"},
-            {"name": "mail", "channel": "mail", "driver": "smtp", "base_url": "smtp://127.0.0.1:9",
-             "settings": {"from_address": "desk@desk.example"}, "allow": ["127.0.0.0/8"]},
-            {"name": "sms", "channel": "sms", "driver": "webhook", "base_url": "http://127.0.0.1:9/",
-             "allow": ["127.0.0.0/8"], "secrets": {"secret": {"env": "BENCH_SECRET"}}},
-        ],
+        "channels": channels(9, 9),
         "messages": {"default_locale": "en", "rules": [{
             "name": "assigned",
             "on": ["ticket.assigned"],
@@ -130,6 +124,18 @@ def sections(
         }]},
     }  # fmt: skip
     return made | more
+
+
+def channels(mail_port: int, http_port: int) -> list[dict[str, Any]]:
+    """The desk's channels, their providers on these ports of this machine. Nobody is at port 9."""
+    local = ["127.0.0.0/8"]
+    return [
+        {"name": "inbox", "driver": "inbox"},
+        {"name": "mail", "channel": "mail", "driver": "smtp", "base_url": f"smtp://127.0.0.1:{mail_port}",
+         "settings": {"from_address": "desk@desk.example"}, "allow": local},
+        {"name": "sms", "channel": "sms", "driver": "webhook", "base_url": f"http://127.0.0.1:{http_port}/", "allow": local,
+         "secrets": {"secret": {"env": "BENCH_SECRET"}}},
+    ]  # fmt: skip
 
 
 def apply(deps: Deps, **changes: Any) -> int:

@@ -52,7 +52,7 @@ class WatchTickets:
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide a batch; a ticket's chains run under the playbook version it was opened with."""
-        states = self._tables.load(unit.connection, [work.id for work in batch])
+        states = self._tables.load(unit.connection, [work.id for work in batch if work.seen > 0])
         directory = self._deps.directory.get(unit.connection)
         changes, results = store.Changes(), list[Result]()
         versions: dict[int, tuple[Watching, DirectoryView]] = {}

@@ -116,6 +116,8 @@ class Tables(Protocol):
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
     """What is watched on these tickets (the caller holds their locks)."""
+    if not ids:
+        return {}
     rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
     return {row.ticket_id: decode(msgspec.json.decode(row.state), Watched) for row in rows}
 

@@ -248,7 +248,8 @@ def save(connection: Connection, changes: Changes, moved_turns: Mapping[str, Tur
         )
     loads = list(changes.loads.values())
     if loads:
-        connection.exec_driver_sql(
+        copying.write(
+            connection,
             _LOADED,
             {
                 "agents": arrays.Texts([row["agent"] for row in loads]),

@@ -46,7 +46,7 @@ class KeepClocks:
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide each ticket's clocks as of now; a ticket that was not classified yet waits for that."""
-        states = self._tables.load(unit.connection, [work.id for work in batch])
+        states = self._tables.load(unit.connection, [work.id for work in batch if work.seen > 0])
         logs = self._logs(unit, batch)
         library = self._library(unit, batch, states, logs)
         results: list[Result] = []

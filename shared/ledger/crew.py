@@ -23,6 +23,7 @@ from shared.ledger import sql
 from shared.ledger.claim import events_after
 from shared.ledger.handler import Handler
 from shared.ledger.unit import Unit, Work
+from shared.runtime import copying
 from shared.ticket.state import Ticket
 
 ROUNDS = 4
@@ -84,6 +85,7 @@ class _Turn:
         self._read_rows(self._unit.connection)
         self._read_events(self._unit.connection)
         for _ in range(ROUNDS):
+            copying.send(self._unit.connection)  # who comes again reads what it wrote the last time
             for handler in self._crew.handlers:
                 ids = self._todo[handler.service]
                 if ids:

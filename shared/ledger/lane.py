@@ -24,7 +24,7 @@ from shared.ledger.crew import Crew, Took
 from shared.ledger.errors import Permanent, Transient
 from shared.ledger.handler import Handler as Handler
 from shared.ledger.unit import Unit, Work
-from shared.runtime import metrics
+from shared.runtime import copying, metrics
 from shared.runtime.clock import monotonic
 from shared.runtime.crash import crash_point
 from shared.runtime.database import is_passing
@@ -229,11 +229,12 @@ class Lane:
         service, _, _ = self.name
         unit = Unit(connection, now, Actor(kind="service", id=service), self.playbook(connection))
         crash_point("lane.claimed")
-        if self.crew is not None and not alone:
-            took = self.crew.handle(unit, service, work)
-        else:
-            took = [self._alone(unit, with_events(connection, work))]
-        unit.flush()
+        with copying.gathering(connection):
+            if self.crew is not None and not alone:
+                took = self.crew.handle(unit, service, work)
+            else:
+                took = [self._alone(unit, with_events(connection, work))]
+            unit.flush()
         crash_point("lane.saved")
         connection.commit()
         crash_point("lane.committed")

@@ -232,7 +232,7 @@ class Unit:
         """Write all that was gathered. Called once, before the commit."""
         connection = self.connection
         if self._items:
-            connection.exec_driver_sql(sql.SAVE_ITEMS, {"rows": dumps(self._items)})
+            copying.write(connection, sql.SAVE_ITEMS, {"rows": dumps(self._items)})
         for key in self._wakes.keys() & self._selves.keys():
             # one row is written once in a statement: what somebody else asked for comes on top of its own answer
             row, wanted = self._selves[key], self._wakes.pop(key)["due_at"]
@@ -241,18 +241,19 @@ class Unit:
         self.woken.update((row["service"], row["lane"]) for row in due if row["due_at"] <= self.now)
         copying.copy(connection, sql.EVENTS, _event_lines(self._events))
         if self._tickets:
-            connection.exec_driver_sql(sql.SAVE_TICKETS, _ticket_columns(list(self._tickets.values())))
+            copying.write(connection, sql.SAVE_TICKETS, _ticket_columns(list(self._tickets.values())))
         if self._wakes:
             # sorted, so that two transactions never take agenda rows of new items in opposite order
             wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
-            connection.exec_driver_sql(sql.WAKE, _agenda_columns(wakes))
+            copying.write(connection, sql.WAKE, _agenda_columns(wakes))
         fresh = [row for row in self._selves.values() if row["fresh"]]
         known = [row for row in self._selves.values() if not row["fresh"]]
         copying.copy(connection, sql.FRESH, [_agenda_line(row) for row in fresh])
         if known:
-            connection.exec_driver_sql(
-                sql.SETTLE, _agenda_columns(known) | {"seen": arrays.Ints([row["seen"] for row in known])}
+            copying.write(
+                connection, sql.SETTLE, _agenda_columns(known) | {"seen": arrays.Ints([row["seen"] for row in known])}
             )
+        copying.send(connection)
 
 
 def _origin(kind: str, item_id: int, new: New) -> str:

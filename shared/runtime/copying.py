@@ -5,12 +5,16 @@ Measured on the reference's work (PostgreSQL 18, batches of 200): `insert … se
 
 A line is built from the values' texts, `field.join` with tabs between; `text` and `json` escape what COPY reads as its own.
 Rows that may be there already cannot come this way: the caller knows (it holds the item's lock and has looked).
+
+What nobody reads again before the commit can be `gathered`: it is sent together at the end, in one round trip, and a few rows then
+come by INSERT, which needs no answer in between (a ticket that comes alone: 11 ms for its batch before, 8 since).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -81,20 +85,102 @@ def copy(connection: Connection, target: str, lines: Sequence[bytes]) -> None:
     """Write rows; `target` is the table with its columns, `schema.table (a, b)`. Raises what a statement would raise."""
     if not lines:
         return
+    gathered = connection.info.get(_GATHERED)
+    if gathered is None:
+        _copy(connection, target, lines)
+    elif len(lines) <= FEW:
+        gathered.append(_insert(target, lines))
+    else:
+        gathered.append((target, lines))
+
+
+def write(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> None:
+    """A statement that changes rows and answers nothing."""
+    gathered = connection.info.get(_GATHERED)
+    if gathered is None:
+        connection.exec_driver_sql(statement, parameters)
+    else:
+        gathered.append((statement, parameters))
+
+
+@contextmanager
+def gathering(connection: Connection) -> Iterator[None]:
+    """Within, `copy` and `write` only note what is to be written, until `send`; what is left when an error ends it is forgotten."""
+    info = connection.info
+    info[_GATHERED] = []
+    try:
+        yield
+    finally:
+        info.pop(_GATHERED, None)
+
+
+def send(connection: Connection) -> None:
+    """Write what was gathered, in its order but for COPY, which comes first. Raises what the statements would raise."""
+    gathered: list[tuple[str, Any]] = connection.info.get(_GATHERED) or []
+    if not gathered:
+        return
+    taken = gathered[:]
+    gathered.clear()
+    for target, lines in taken:
+        if isinstance(lines, list):
+            _copy(connection, target, lines)
+    raw = _raw(connection)
+    statement = ""
+    try:
+        with raw.pipeline(), raw.cursor() as cursor:
+            for statement, parameters in taken:
+                if not isinstance(parameters, list):
+                    cursor.execute(statement.encode(), parameters)
+    except psycopg.Error as error:
+        raise _wrapped(connection, statement, error) from error
+
+
+FEW = 8
+"""So many rows are sent as values of an INSERT, when they are gathered."""
+_GATHERED = "signalbox.gathered"
+_UNESCAPE = re.compile(rb"\\(.)")
+_PLAIN = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
+
+
+def _insert(target: str, lines: Sequence[bytes]) -> tuple[str, tuple[str | None, ...]]:
+    """The same rows as an INSERT: values as texts, which the server reads as COPY does."""
+    found = [line[:-1].split(b"\t") for line in lines]
+    row = f"({', '.join(['%s'] * len(found[0]))})"
+    return f"insert into {target} values {', '.join([row] * len(found))}", tuple(
+        _value(one) for row in found for one in row
+    )
+
+
+def _value(field: bytes) -> str | None:
+    if field == NULL:
+        return None
+    if b"\\" in field:
+        field = _UNESCAPE.sub(lambda found: _PLAIN.get(found[1], found[1]), field)
+    return field.decode()
+
+
+def _raw(connection: Connection) -> psycopg.Connection[Any]:
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def _copy(connection: Connection, target: str, lines: Sequence[bytes]) -> None:
+    statement = f"copy {target} from stdin"
     try:
-        with raw.cursor() as cursor, cursor.copy(f"copy {target} from stdin") as writer:
+        with _raw(connection).cursor() as cursor, cursor.copy(statement) as writer:
             writer.write(b"".join(lines))
     except psycopg.Error as error:
-        wrapped = DBAPIError.instance(
-            f"copy {target}",
-            None,
-            error,
-            psycopg.Error,
-            connection_invalidated=raw.closed,
-            dialect=connection.dialect,
-        )
-        if raw.closed:
-            connection.invalidate(error)
-        raise wrapped from error
+        raise _wrapped(connection, statement, error) from error
+
+
+def _wrapped(connection: Connection, statement: str, error: psycopg.Error) -> DBAPIError:
+    """The driver's error as SQLAlchemy raises it, and the connection given up when it is lost."""
+    lost = _raw(connection).closed
+    wrapped = DBAPIError.instance(
+        statement, None, error, psycopg.Error, connection_invalidated=lost, dialect=connection.dialect
+    )
+    assert isinstance(wrapped, DBAPIError)
+    if lost:
+        connection.invalidate(error)
+    return wrapped
