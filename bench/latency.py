@@ -161,7 +161,7 @@ class Door:
 def _up(made: House) -> Iterator[tuple[Door, int]]:
     """`signalbox up` on the house's servers: the door and the process id, ready."""
     made.fresh("latency")
-    http_port, first = _free(1)[0], _free(5)[0]
+    http_port, first = ports.block(1), ports.block(5)
     with tempfile.TemporaryDirectory() as folder:
         channels = desk.channels(SMTP_PORT, HTTP_PORT)
         (Path(folder) / "desk.yaml").write_text(yaml.safe_dump(desk.sections(rules=RULES, channels=channels)))
@@ -181,14 +181,6 @@ def _up(made: House) -> Iterator[tuple[Door, int]]:
         finally:
             process.terminate()
             process.wait(30)
-
-
-def _free(count: int) -> list[int]:
-    """A free port with as many free ones behind it."""
-    for base in range(random.randrange(20_000, 40_000), 60_000, 7):
-        if all(ports.is_free(base + offset) for offset in range(count)):
-            return [base + offset for offset in range(count)]
-    raise RuntimeError("no free ports")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
-from shared.runtime.embedded.ports import is_free
+from shared.runtime.embedded import ports
 from tests.faults.world import World
 from tests.support.door import free_port
 from tests.support.wait import until
@@ -79,7 +79,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._listen, name="keeper", daemon=True)
         self._thread.start()
         for _ in range(self.count):
-            base = free_port_block()
+            base = ports.block(len(SERVICES))
             self.kept += [Kept(service, free_port(), base) for service in SERVICES]
         with self._lock:
             for one in self.kept:
@@ -185,11 +185,3 @@ class Keeper:
             self.hits[f"{one.service} {one.armed.partition(':')[0]}"] += 1
         elif not one.shot and not (self._stopping and code == 0):
             self.strange.append(f"{one.service} ended with {code}, unordered")
-
-
-def free_port_block() -> int:
-    """A port that has four more after it, for the metrics of a set of services."""
-    while True:
-        base = free_port()
-        if all(map(is_free, range(base, base + len(SERVICES)))):
-            return base

@@ -84,7 +84,6 @@ def urls_of(process: subprocess.Popen[str]) -> list[str]:
         ("max_connections", "200"),
         ("shared_buffers", "256MB"),
         ("jit", "off"),
-        ("idle_in_transaction_session_timeout", "6s"),
         ("autovacuum_naptime", "5s"),
         ("max_wal_size", "2GB"),
         ("track_io_timing", "off"),

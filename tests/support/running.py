@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,14 +46,6 @@ def quick_playbook(folder: Path, mail_port: int) -> Path:
         text = re.sub(r"\nsla:\n.*?(?=\nchains:)", QUICK, text, flags=re.DOTALL)
         (folder / path.name).write_text(text)
     return folder
-
-
-def free_base(count: int) -> int:
-    """A port from which on `count` ports are free; random, because others look for theirs at the same time."""
-    while True:
-        base = next(ports.candidates(uuid.uuid4().hex, None))
-        if all(map(ports.is_free, range(base, base + count))):
-            return base
 
 
 @dataclass(slots=True)
@@ -141,7 +132,7 @@ def running(
     database_url: str, redis_url: str, folder: Path, playbook: Path | str, processes: Sequence[Sequence[str]] = ()
 ) -> Iterator[RunningSystem]:
     """A prepared system whose processes are up; by default one for each service."""
-    base = free_base(6)
+    base = ports.block(6)
     settings = Settings.from_environment(
         {
             "SIGNALBOX_DATABASE_URL": database_url,

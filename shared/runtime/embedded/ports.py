@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,14 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def block(count: int) -> int:
+    """The first of `count` free ports in a row, somewhere at random: others look for theirs at the same time."""
+    while True:
+        base = next(candidates(os.urandom(8).hex(), None))
+        if all(map(is_free, range(base, base + count))):
+            return base
 
 
 def candidates(seed: str, remembered: int | None) -> Iterator[int]:

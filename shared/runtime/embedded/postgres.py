@@ -60,13 +60,6 @@ SETTINGS: Mapping[str, str] = {
     "autovacuum_vacuum_scale_factor": "0.05",
     "autovacuum_analyze_scale_factor": "0.05",
     "autovacuum_vacuum_cost_limit": "2000",
-    # No lock outlives its worker (design, fences).
-    "idle_in_transaction_session_timeout": "6s",
-    "client_connection_check_interval": "2s",
-    "tcp_user_timeout": "10s",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "2",
     "track_io_timing": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
