@@ -25,6 +25,7 @@ BENCHMARKS = (
     "timers",
     "overdue",
     "contention",
+    "replay",
 )
 
 

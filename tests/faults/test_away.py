@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.faults.keeper import Keeper
 from tests.faults.scenario import FaultPlan, play, running
 from tests.faults.verdict import assign_seconds, judge_run
 from tests.faults.world import KEY, World, world
+from tests.support.proxy import FaultProxy
 from tests.support.wait import until
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -146,34 +147,52 @@ def test_every_other_call_answers_503_too_while_the_database_is_away(made: tuple
 @pytest.mark.timeout(240)
 def test_the_work_of_processes_that_stand_still_goes_on_in_others_within_20_s(made: tuple[World, Keeper]) -> None:
     world, keeper = made
-    source, still = "still", [one.pid for one in keeper.kept if one.service != "gateway" and one.pid is not None]
+    still = [one.pid for one in keeper.kept if one.service != "gateway" and one.pid is not None]
     assert len(still) == 4
-    with running(world) as second:
-        asking = Asking(second.urls[0], source)
-        thread = threading.Thread(target=asking.run)
-        thread.start()
-        until(lambda: len(asking.answers) >= 10)
+
+    def stop() -> None:
         for pid in still:
             os.kill(pid, signal.SIGSTOP)
+
+    with running(world) as second:
         try:
-            until(lambda: len(asking.answers) >= 40, seconds=30)
-            asking.stop()
-            thread.join(15)
-            silent = """select t.id, t.status, t.assignee, (select array_agg(row(m.state, m.reason, m.epoch)::text) from
-                notifier.message m where m.ticket_id = t.id and m.channel = 'sms') from ledger.ticket t where source = %s
-                and not exists (select from notifier.message m where m.ticket_id = t.id and m.channel = 'sms' and {})"""
-            # what a stopped sender had in its hands is looked up before it may be sent again: taken over, not yet sent
-            taken_over = silent.format("(m.state = 'sent' or m.attempts::text like '%%sender_lost%%')")
-            over = time.monotonic() + 20
-            while left := world.rows(taken_over, source):
-                assert time.monotonic() < over, left[:5]
-                time.sleep(0.1)
-            until(
-                lambda: not world.rows(silent.format("m.state = 'sent'"), source), seconds=20, what="all is announced"
-            )
+            _others_go_on(world, second, "still", stop)
         finally:
             for pid in still:
                 os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.timeout(240)
+def test_the_work_of_a_lost_host_goes_on_in_others_within_20_s(made: tuple[World, Keeper]) -> None:
+    world, keeper = made
+    with FaultProxy(world.postgres.url) as way, running(replace(world, proxy=way)) as second:
+        try:
+            _others_go_on(world, second, "lost", world.proxy.black_hole)
+        finally:
+            world.proxy.heal()
+        until(lambda: requests.get(f"{keeper.urls[0]}/readyz", timeout=5).status_code == 200, seconds=30)
+
+
+def _others_go_on(world: World, others: Keeper, source: str, lose: Callable[[], None]) -> None:
+    """`lose` a part of the system under load; the `others` have what it had in hand taken over within 20 s, and finish it."""
+    asking = Asking(others.urls[0], source)
+    thread = threading.Thread(target=asking.run)
+    thread.start()
+    until(lambda: len(asking.answers) >= 10)
+    lose()
+    over = time.monotonic() + 20
+    until(lambda: len(asking.answers) >= 40, seconds=30)
+    asking.stop()
+    thread.join(15)
+    silent = """select t.id, t.status, t.assignee, (select array_agg(row(m.state, m.reason, m.epoch)::text) from
+        notifier.message m where m.ticket_id = t.id and m.channel = 'sms') from ledger.ticket t where source = %s
+        and not exists (select from notifier.message m where m.ticket_id = t.id and m.channel = 'sms' and {})"""
+    # what a lost sender had in its hands is looked up before it may be sent again: taken over, not yet sent
+    taken_over = silent.format("(m.state = 'sent' or m.attempts::text like '%%sender_lost%%')")
+    while left := world.rows(taken_over, source):
+        assert time.monotonic() < over, left[:5]
+        time.sleep(0.1)
+    until(lambda: not world.rows(silent.format("m.state = 'sent'"), source), seconds=20, what="all is announced")
     assert world.scalar("select count(*) from ledger.agenda where quarantined_at is not null") == 0
 
 
