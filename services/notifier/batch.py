@@ -12,6 +12,7 @@ import msgspec
 
 from services.notifier import metrics, store
 from services.notifier.audience import REQUESTER, Recipient, of_person, resolve
+from services.notifier.calling_off import CLOCK_EVENTS, OFF, call_off, cancelled_in
 from services.notifier.errors import TemplateError
 from services.notifier.facts import NO_LINKS, facts
 from services.notifier.gathering import Window, due_at, window
@@ -25,9 +26,6 @@ from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Rule, Target
 from shared.ticket.state import Ticket
-
-CLOCK_EVENTS = ("sla.at_risk", "sla.warned", "sla.breached")
-"""Events about one promise: what is not sent yet is not wanted any more when the promise is cancelled."""
 
 
 class PlannedBatch:
@@ -63,6 +61,7 @@ class PlannedBatch:
             dues = [self._keep(work, one) for one in found]
             dues += self._turn(work, waiting.get(work.id, []), reached.get(work.id, {}))
             results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
+        call_off(unit, self.batch, self.tables)
         self._deliver(self.tables.plan(unit.connection, self.changes))
         return results
 
@@ -143,11 +142,11 @@ class PlannedBatch:
         """Waiting steps: cancelled by what happened meanwhile, sent when due, else waited for."""
         dues: list[datetime | None] = []
         ticket = work.ticket
-        cancelled = {one.data.metric for one in work.events if isinstance(one.data, e.SlaCancelled)}
+        cancelled = cancelled_in(work)
         for step, row in waiting:
             why = over(step, ticket, reached)
             if why is None and cancelled and step.event_type in CLOCK_EVENTS and self._metric(row) in cancelled:
-                why = "the promise is off"
+                why = OFF
             message_id, state, due_at = None, "cancelled", None
             if why is None:
                 if step.due_at > self.unit.now:

@@ -140,6 +140,12 @@ _GATHERED = f"""
 select {COLUMNS} from notifier.message m where m.gather = %(key)s and m.state = 'held' and m.bundle is null and m.id <> %(id)s
 order by m.id limit %(limit)s for update of m skip locked
 """
+_UNSENT_ABOUT = f"""
+select {COLUMNS} from notifier.message m
+where m.ticket_id = any(%(ids)s) and m.state in ('planned', 'held') and m.event_type = any(%(types)s) and m.bundle is null
+  and not exists (select from notifier.message o where o.bundle = m.id)
+order by m.id for update of m skip locked
+"""
 _CARRIED = f"select {COLUMNS} from notifier.message m where m.bundle = any(%(ids)s) order by m.id for update of m"
 _SENT_LATELY = """
 select m.recipient, m.channel, m.ticket_id, m.sent_at
@@ -164,6 +170,7 @@ class Tables(Protocol):
     def locked(self, connection: Connection, ids: Sequence[int]) -> list[tuple[int, int, str, int]]: ...
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None: ...
     def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None: ...
+    def unsent_about(self, connection: Connection, ids: Sequence[int], types: Sequence[str]) -> list[Row]: ...
     def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]: ...
     def keep_links(self, connection: Connection, linked: Sequence[dict[str, Any]]) -> None: ...
     def early(self, connection: Connection, provider: str, provider_ids: Sequence[str]) -> Sequence[Kept]: ...
@@ -345,6 +352,11 @@ def gathered(connection: Connection, key: str, carrier: int) -> list[Row]:
     """What waits with the same key as a message that goes out now, locked as far as it is free."""
     rows = connection.exec_driver_sql(_GATHERED, {"key": key, "id": carrier, "limit": CARRIED_MOST})
     return [Row(*row) for row in rows]
+
+
+def unsent_about(connection: Connection, ids: Sequence[int], types: Sequence[str]) -> list[Row]:
+    """Messages of tickets about events of these types that nobody sends at the moment and that carry no others, locked."""
+    return [Row(*row) for row in connection.exec_driver_sql(_UNSENT_ABOUT, {"ids": list(ids), "types": list(types)})]
 
 
 def carried(connection: Connection, carriers: Sequence[int]) -> list[Row]:

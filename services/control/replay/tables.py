@@ -449,6 +449,19 @@ class NotifierTables:
         ]
         return self.rows(connection, ids)
 
+    def unsent_about(self, connection: Connection, ids: Sequence[int], types: Sequence[str]) -> list[notifier.Row]:
+        on_way = [self._messages[number] for one in ids for number in self._on_way.get(one, ())]
+        carriers = {row["bundle"] for row in self._messages.values()} if on_way else set()
+        found = [
+            row["id"]
+            for row in on_way
+            if row["state"] in ("planned", "held")
+            and row["event_type"] in types
+            and row["bundle"] is None
+            and row["id"] not in carriers
+        ]
+        return self.rows(connection, found)
+
     def carried(self, connection: Connection, carriers: Sequence[int]) -> list[notifier.Row]:
         wanted = set(carriers)
         return (

@@ -189,6 +189,48 @@ def test_what_was_not_sent_yet_about_a_promise_that_is_cancelled_is_not_sent(und
         assert mails[other][0] == "sent"
 
 
+def test_what_a_digest_has_collected_about_a_promise_that_is_cancelled_is_called_off_and_the_rest_goes_out(
+    under: Open,
+) -> None:
+    """Of a digest's messages the one whose clock was cancelled is not in it; the same ticket's other promise is."""
+    text = {"en": {"title": "t", "text": "{{ ticket.number }}"}}
+    rule = {"name": "soon", "on": ["sla.warned"], "audience": [{"to": ["assignee"]}], "templates": {"any": text}}
+    mail = {"name": "mail", "channel": "mail", "driver": "smtp", "base_url": "smtp://127.0.0.1:9",
+            "settings": {"from_address": "desk@desk.example"}, "allow": ["127.0.0.0/8"]}  # fmt: skip
+    promised = {"first_response": "1h", "resolution": "1h"}
+    sections = {
+        "sla": [
+            policy("gold", when={"fields.contract": "gold"}, warn=["30m"], targets=promised),
+            policy("basic", warn=["30m"], targets={"resolution": "1h"}),
+        ],
+        "channels": [mail],
+        "groups": {"one": {"members": ["anna"]}, "two": {"members": ["carl"]}},
+        "agents": {one: {"name": one, "contacts": {"email": f"{one}@desk.example"}} for one in ("anna", "carl")},
+        "messages": {
+            "default_locale": "en",
+            "rules": [rule | {"plan": [{"channel": "mail"}], "digest": {"window": "20m", "max_items": 9}}],
+        },
+    }
+    with under(**sections) as desk:
+        desk.post(fields={"contract": "basic"})  # its warning is the first of the window and goes at once
+        ticket = desk.post(fields={"contract": "gold"})
+        desk.wait(minutes=31)
+        found = "select * from notifier.message where ticket_id = %s order by id"
+        assert {row.state for row in desk.rows(found, int(ticket))} == {"held"}
+        desk.does(ticket, "set", fields={"contract": "basic"})
+        off, kept = sorted(desk.rows(found, int(ticket)), key=lambda row: str(row.event["metric"]))
+        assert (off.event["metric"], off.state, off.reason) == ("first_response", "cancelled", "the promise is off")
+        assert (kept.event["metric"], kept.state) == ("resolution", "held")
+        told = desk.rows("select * from ledger.event where kind = 'delivery' and id = %s", off.id)
+        assert [(row.type, row.version, row.data["detail"]) for row in told] == [
+            ("delivery.suppressed", off.version, "the promise is off")
+        ]
+        desk.wait(minutes=30)
+        after = {row.id: (row.state, row.epoch) for row in desk.rows(found, int(ticket))}
+        assert after[off.id] == ("cancelled", 0)
+        assert after[kept.id][0] == "sent"
+
+
 # ---- pauses ----------------------------------------------------------------------------------------------------------------
 
 
