@@ -15,7 +15,12 @@ from shared.ledger.kinds import KINDS
 from shared.ledger.unit import Work, decode_ticket, dumps, recorded
 
 Who = Literal["sound", "suspects", "alone"]
-_CRASHES: dict[Who, str] = {"sound": "= 0", "suspects": "= 1", "alone": "> 1"}
+_CRASHES: dict[Who, str] = {
+    "sound": "= 0",
+    "suspects": "= 1 and a.crashes > 0",
+    "alone": "> 1 and a.crashes > 0",
+}
+"""`> 0` names the index of suspects (`agenda_suspects`): else all that is due would be read for those few."""
 
 
 def claim(

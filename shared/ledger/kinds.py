@@ -85,7 +85,7 @@ WAKES: dict[str, tuple[str, ...]] = {
     "node.completed": ("router", "sla", "escalation", "notifier"),
     "node.stalled": ("notifier",),
     "escalation.raised": ("escalation", "notifier"),
-    "escalation.stepped": ("router", "notifier"),
+    "escalation.stepped": ("notifier",),
     "escalation.acknowledged": ("escalation", "notifier"),
     "escalation.held": ("notifier",),
     "escalation.ended": ("notifier",),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -43,6 +44,9 @@ SMALLEST = 100
 """Items of a first claim."""
 BATCH_SECONDS = 0.1
 """What a batch may take; it is the longest that a person's command waits for its ticket."""
+LATE_BATCH_SECONDS = 0.3
+"""The same for a backlog of an outage: what is a batch's own is shared by more items then, and all are done sooner."""
+LATE_AFTER = timedelta(seconds=60)
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
 
@@ -187,11 +191,12 @@ class Lane:
     def _suspects(self) -> int:
         return self._batch(SUSPECTS, "suspects") + self._batch(1, "alone")
 
-    def _resize(self, count: int, seconds: float) -> None:
+    def _resize(self, count: int, seconds: float, *, late: bool) -> None:
         """Claim more next time while batches are full and short: people wait for the batch that holds their ticket."""
-        if seconds > BATCH_SECONDS and count > SMALLEST:
-            self._size = max(SMALLEST, min(self._size, int(count * BATCH_SECONDS / seconds)))
-        elif count >= self._size and seconds < BATCH_SECONDS / 2:
+        most = LATE_BATCH_SECONDS if late else BATCH_SECONDS
+        if seconds > most and count > SMALLEST:
+            self._size = max(SMALLEST, min(self._size, int(count * most / seconds)))
+        elif count >= self._size and seconds < most / 2:
             self._size = min(self._size * 2, self.cap)
         elif count < self._size // 2:
             self._size = max(SMALLEST, self._size // 2)
@@ -222,7 +227,7 @@ class Lane:
         seconds = monotonic() - started
         self._finished(unit, seconds)
         if who == "sound":
-            self._resize(len(work), seconds)
+            self._resize(len(work), seconds, late=now - work[0].due_at > LATE_AFTER)
         return len(work)
 
     def _handle(self, connection: Connection, work: list[Work], now: Any, *, alone: bool = False) -> Unit:

@@ -6,17 +6,18 @@ Planner settings that these rely on are on the worker's connections (shared/runt
 from __future__ import annotations
 
 CLAIM = """
-select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, ledger.now() as now
+select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, (select ledger.now()) as now
 from ledger.agenda a join {table} i on i.id = a.id
 where a.service = %(service)s and a.kind = %(kind)s and a.lane = %(lane)s
   and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null and a.crashes {crashes}
 order by a.due_at limit %(limit)s
 for update of i, a skip locked
 """
-"""Due items of one lane, item row and agenda row locked together; never waits. `crashes`: whether they are suspects."""
+"""Due items of one lane, item row and agenda row locked together; never waits. `crashes`: whether they are suspects; there
+is an index of those. (Now in a subquery, else it is worked out anew for each row.)"""
 
 CLAIM_IDS = """
-select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, ledger.now() as now
+select a.id, a.lane, a.seen_version, a.failures, a.crashes, a.due_at, i.version, {state} as state, (select ledger.now()) as now
 from ledger.agenda a join {table} i on i.id = a.id
 where a.service = %(service)s and a.kind = %(kind)s and a.id = any(%(ids)s)
   and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null
