@@ -44,7 +44,7 @@ def copies(deps: Deps, source: int, warned_at: Sequence[datetime], *, lane: str 
         connection.exec_driver_sql("set local statement_timeout = 0")
         start = _reserve(connection, len(warned_at))
         lanes = {"id": source, "start": start, "last": start + len(warned_at) - 1, "lane": lane}
-        for statement in (_TICKETS, _EVENTS, _AGENDA, _WATCHED):
+        for statement in (_TICKETS, _EVENTS, _AGENDA, _WATCHED, _BOARD, _ASSIGNED):
             connection.exec_driver_sql(statement, lanes)
         _clocks(connection, source, start, warned_at)
     return list(range(start, start + len(warned_at)))
@@ -107,6 +107,23 @@ _WATCHED = """
 insert into escalation.ticket (ticket_id, state, mover, next_at)
 select n, t.state, t.mover, t.next_at from escalation.ticket t,
     generate_series(%(start)s::bigint, %(last)s) n where t.ticket_id = %(id)s
+"""
+_BOARD = """
+insert into escalation.board (ticket_id, node, visit, stage, group_name, owner, entered_at, due_at, stalled, unaccepted, escalation,
+    paused)
+select n, b.node, b.visit, b.stage, b.group_name, b.owner, b.entered_at, b.due_at, b.stalled, b.unaccepted, b.escalation, b.paused
+from escalation.board b, generate_series(%(start)s::bigint, %(last)s) n where b.ticket_id = %(id)s
+"""
+_ASSIGNED = """
+with made as (
+    insert into router.assignment (ticket_id, assignment, node, visit, group_name, agent, base, weight, offer, over_capacity,
+        assigned_at)
+    select n, a.assignment, a.node, a.visit, a.group_name, a.agent, a.base, a.weight, a.offer, a.over_capacity, a.assigned_at
+    from router.assignment a, generate_series(%(start)s::bigint, %(last)s) n where a.ticket_id = %(id)s
+    returning agent, weight
+)
+update router.load l set load = l.load + m.load, open_count = l.open_count + m.count
+from (select agent, sum(weight) as load, count(*) as count from made group by agent) m where l.agent = m.agent
 """
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from services.escalation import metrics, store
 from services.escalation.domain.chain.view import DirectoryView
@@ -54,7 +56,7 @@ class WatchTickets:
         """Decide a batch; a ticket's chains run under the playbook version it was opened with."""
         states = self._tables.load(unit.connection, [work.id for work in batch if work.seen > 0])
         directory = self._deps.directory.get(unit.connection)
-        changes, results = store.Changes(), list[Result]()
+        changes, results, happened = store.Changes(), list[Result](), list[e.Data]()
         versions: dict[int, tuple[Watching, DirectoryView]] = {}
         for work in batch:
             number = work.ticket.playbook
@@ -64,9 +66,11 @@ class WatchTickets:
             known = states.get(work.id)
             outcome = decide(known, work.ticket, work.events, watching, view, unit.now)
             _keep(changes, work.id, known, outcome)
-            _count(unit, [new.data for new in outcome.events] + [event.data for event in work.events if event.given])
+            happened += [new.data for new in outcome.events]
+            happened += [event.data for event in work.events if event.given]
             results.append(Result(work, tuple(outcome.events), outcome.due_at))
         self._tables.save(unit.connection, changes)
+        _count(unit, happened)
         return results
 
     def _version(self, unit: Unit, number: int, directory: Directory) -> tuple[Watching, DirectoryView]:
@@ -119,8 +123,10 @@ _OUTCOMES: dict[type[e.Data], str] = {
 
 def _count(unit: Unit, happened: Sequence[e.Data]) -> None:
     """Count what this batch decided and what people did about it, once it is committed. Levels beyond 9 count as 9."""
-    for data in happened:
-        outcome = _OUTCOMES.get(type(data))
-        if outcome is not None:
-            level = min(data.level, 9) if isinstance(data, e.EscalationStepped) else 0
-            unit.after_commit.append(metrics.ESCALATIONS.labels(str(level), outcome).inc)
+    counts = Counter(
+        (min(data.level, 9) if isinstance(data, e.EscalationStepped) else 0, _OUTCOMES[type(data)])
+        for data in happened
+        if type(data) in _OUTCOMES
+    )
+    for (level, outcome), count in counts.items():
+        unit.after_commit.append(partial(metrics.ESCALATIONS.labels(str(level), outcome).inc, count))

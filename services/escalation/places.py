@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.playbook.livefacts import live_facts
 from shared.ticket.state import MAIN, Node, Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One node visit that somebody has, or is to have."""
 
     node: str
@@ -56,9 +54,14 @@ def _side(node: Node) -> Place:
 
 def place_of(ticket: Ticket, node: str | None, visit: int | None) -> Place | None:
     """The place of that visit, the main path for none; None when the ticket is not there any more."""
+    return place_among(tuple(places(ticket)), node, visit)
+
+
+def place_among(found: Sequence[Place], node: str | None, visit: int | None) -> Place | None:
+    """The same among a ticket's places."""
     if node is None or node == MAIN:
-        return next(places(ticket))
-    return next((one for one in places(ticket) if (one.node, one.visit) == (node, visit)), None)
+        return found[0]
+    return next((one for one in found if (one.node, one.visit) == (node, visit)), None)
 
 
 def facts_at(ticket: Ticket, place: Place | None) -> dict[str, Any]:

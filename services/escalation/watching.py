@@ -32,7 +32,7 @@ from services.escalation.domain.chain.state import (
 )
 from services.escalation.domain.chain.view import View
 from services.escalation.effects import Effects
-from services.escalation.places import Place, facts_at, mover, place_of, places
+from services.escalation.places import Place, facts_at, mover, place_among, places
 from services.escalation.watched import Card, Expected, Outcome, Share, Watched, Watching, WatchRule
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
@@ -69,11 +69,25 @@ class _Run:
         self.out = Outcome(None)
         self.effects = Effects(ticket, watching, view, now, self.out)
         self.dues: list[datetime] = []
+        self._seen: Ticket | None = None
+        self._places: tuple[Place, ...] = ()
+        self._facts: dict[Place | None, dict[str, Any]] = {}
 
     @property
     def ticket(self) -> Ticket:
         """As it is after what was decided so far."""
         return self.effects.ticket
+
+    def places(self) -> tuple[Place, ...]:
+        """Where the ticket is now, the main path first."""
+        if self.effects.ticket is not self._seen:
+            self._seen, self._facts = self.effects.ticket, {}
+            self._places = tuple(places(self._seen))
+        return self._places
+
+    def place(self, node: str | None, visit: int | None) -> Place | None:
+        """See `place_of`."""
+        return place_among(self.places(), node, visit)
 
     # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -222,7 +236,7 @@ class _Run:
         """Work out anew what somebody has to do by when."""
         ticket, wanted = self.ticket, list[Expected]()
         if ticket.is_open:
-            for place in places(ticket):
+            for place in self.places():
                 wanted += self._of_place(place)
             wanted += self._of_tasks()
         self.expected = {(one.what, one.node, one.visit): one for one in wanted}
@@ -231,10 +245,9 @@ class _Run:
         ticket, found = self.ticket, list[Expected]()
         if place.assignee is not None and not place.accepted and place.assigned_at is not None:
             known = self.expected.get(("unaccepted", place.node, place.visit))
-            rule = self._rule("unaccepted", place)
             if known is not None and known.assignment == place.assignment:
                 found.append(known)
-            elif rule is not None:
+            elif (rule := self._rule("unaccepted", place)) is not None:
                 left = rule.after.total_seconds() if ticket.status == "pending" else None
                 found.append(
                     Expected(
@@ -284,7 +297,7 @@ class _Run:
                 self._stall(one)
 
     def _stall(self, one: Expected) -> None:
-        place = place_of(self.ticket, one.node, one.visit) if one.what != "task" else None
+        place = self.place(one.node, one.visit) if one.what != "task" else None
         group = place.group if place is not None else self.ticket.group
         shares = self._shares(one) if one.what != "task" else {}
         self.effects.stalled(one, group, shares)
@@ -304,15 +317,24 @@ class _Run:
     # ---- chains --------------------------------------------------------------------------------------------------------
 
     def _rule(self, on: str, place: Place | None) -> WatchRule | None:
-        facts = facts_at(self.ticket, place)
-        found = next((rule for rule in self.watching.rules if rule.on == on and rule.when(facts)), None)
+        found = None
+        for rule in self.watching.rules:
+            if rule.on == on and rule.when(self._facts_at(place)):
+                found = rule
+                break
         own = self.watching.chains.get(place.chain or "") if on == "node" and place is not None else None
         return found if own is None else WatchRule(on, own, lambda _: True, timedelta(0))
+
+    def _facts_at(self, place: Place | None) -> dict[str, Any]:
+        self.places()  # facts are those of the ticket as it is now
+        if place not in self._facts:
+            self._facts[place] = facts_at(self.ticket, place)
+        return self._facts[place]
 
     def _begin(
         self, kind: str, at: datetime, *, number: int | None = None, like: Sequence[str] = (), **members: Any
     ) -> bool:
-        place = place_of(self.ticket, members.get("node"), members.get("visit")) if kind != "task" else None
+        place = self.place(members.get("node"), members.get("visit")) if kind != "task" else None
         rule = next((found for on in (kind, *like) if (found := self._rule(on, place)) is not None), None)
         if rule is None or not self.ticket.is_open:
             return False
@@ -391,7 +413,7 @@ class _Run:
         """Who has now what the chain is about."""
         if cause.kind == "task":
             return cause.owner
-        place = place_of(self.ticket, cause.node, cause.visit)
+        place = self.place(cause.node, cause.visit)
         return place.assignee if place is not None else self.ticket.assignee
 
     # ---- the end -------------------------------------------------------------------------------------------------------
@@ -414,7 +436,7 @@ class _Run:
     def _cards(self) -> Iterator[Card]:
         """The ticket on the board: a card for each open node visit; without a flow, its status is its stage."""
         ticket = self.ticket
-        for place in places(ticket):
+        for place in self.places():
             stalled = any(
                 one.noted and (one.node, one.visit) == (place.node, place.visit) for one in self.expected.values()
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 
 from msgspec.structs import replace
@@ -64,6 +66,7 @@ class KeepClocks:
             looked = self._forecaster.look(unit.connection, present, library, unit.now)
             results = [_with_forecast(result, looked) for result in results]
         self._tables.save(unit.connection, kept)
+        _count(unit, results)
         return results
 
     def _one(
@@ -79,9 +82,6 @@ class KeepClocks:
         else:
             decision, lifted = undone.decision, undone.lifted
         events = tuple(New(data, _reason(decision, data), at) for at, data in decision.events)
-        for _, data in decision.events:
-            if isinstance(data, e.SlaBreached):
-                metrics.BREACHES.labels(metrics.family(data.metric), data.priority or "none").inc()
         result = Result(work, events, decision.next_due_at)
         kept = decision.state if decision.state.desk == desk else replace(decision.state, desk=desk)
         if kept is state:
@@ -114,6 +114,18 @@ def library_of(deps: Deps, connection: Connection, numbers: Iterable[int], curre
     """The compiled policies of these versions."""
     versions = {number: rules_of(deps.playbooks.get(connection, number)) for number in numbers if number}
     return Library(current, versions)
+
+
+def _count(unit: Unit, results: Sequence[Result]) -> None:
+    """Count breaches, once they are committed."""
+    counts = Counter(
+        (metrics.family(new.data.metric), new.data.priority or "none")
+        for result in results
+        for new in result.events
+        if isinstance(new.data, e.SlaBreached)
+    )
+    for labels, count in counts.items():
+        unit.after_commit.append(partial(metrics.BREACHES.labels(*labels).inc, count))
 
 
 def _takes_back(event: Recorded) -> bool:

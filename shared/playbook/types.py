@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -49,23 +50,38 @@ class Duration(timedelta):
         return "".join(parts) or "0s"
 
 
-def _dec_hook(kind: type, value: Any) -> Any:
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Duration:
+    return Duration.parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _written(seconds: float) -> str:
+    return str(Duration(seconds=seconds))
+
+
+def dec_hook(kind: type, value: Any) -> Any:
+    """For a decoder that is kept; raises what `decode` raises."""
     if kind is Duration:
-        return Duration.parse(value)
+        return _parsed(value) if type(value) is str else Duration.parse(value)
     raise NotImplementedError(f"no decoder for {kind}")
 
 
-def _enc_hook(value: Any) -> Any:
+def enc_hook(value: Any) -> Any:
+    """For an encoder that is kept."""
     if isinstance(value, Duration):
-        return str(value)
+        return _written(value.total_seconds())
     raise NotImplementedError(f"no encoder for {type(value)}")
 
 
 def decode(value: Any, kind: type[T]) -> T:
     """Turn plain YAML/JSON data into `kind`; raise `msgspec.ValidationError`, whose text ends in the path (`- at `$.x[0]``)."""
-    return msgspec.convert(value, kind, strict=True, dec_hook=_dec_hook)
+    return msgspec.convert(value, kind, strict=True, dec_hook=dec_hook)
 
 
 def encode(value: Any) -> bytes:
     """Canonical JSON of a section: what a playbook version stores and its checksum is taken over."""
-    return msgspec.json.encode(value, enc_hook=_enc_hook, order="deterministic")
+    return _canonical.encode(value)
+
+
+_canonical = msgspec.json.Encoder(enc_hook=enc_hook, order="deterministic")
