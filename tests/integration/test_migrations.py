@@ -61,7 +61,8 @@ def fill(url: str) -> int:
         ).fetchall()
         samples = {
             "int8": "1", "int4": "1", "int2": "1", "text": "'x'", "bool": "true", "timestamptz": "now()", "jsonb": "'{}'",
-            "bytea": "'\\x00'", "float4": "1", "float8": "1", "_text": "'{}'", "_int8": "'{}'", "xid8": "pg_current_xact_id()", "numeric": "1",
+            "bytea": "'\\x00'", "float8": "1", "_text": "'{}'", "_int8": "'{}'", "xid8": "pg_current_xact_id()", "numeric": "1",
+            "float4": "1",
             "date": "current_date", "interval": "'1s'", "uuid": "gen_random_uuid()",
         }  # fmt: skip
         for schema, table, names, types in tables:
