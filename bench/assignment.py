@@ -77,6 +77,8 @@ def staff() -> list[Person]:
 PEOPLE = staff()
 CAPACITY = sum(one.capacity for one in PEOPLE)
 BY_NAME = {one.name: one for one in PEOPLE}
+SKILLED = {one.name: dict.fromkeys(one.skills, 1) for one in PEOPLE}
+"""As the directory keeps them: read once, not with every batch."""
 DESKS = {
     f"g{n}": Desk(f"g{n}", tuple(one.name for one in PEOPLE if one.group == f"g{n}"), Strategy.UTILISATION)
     for n in range(GROUPS)
@@ -89,7 +91,7 @@ def pool_of(loads: dict[str, Load]) -> Pool:
         {
             name: Agent(
                 name,
-                dict.fromkeys(BY_NAME[name].skills, 1),
+                SKILLED[name],
                 capacity=BY_NAME[name].capacity * 100,
                 load=one.load,
                 open_tickets=one.open_count,
@@ -152,21 +154,24 @@ class Hand:
         return self.found
 
     def _batch(self, connection: Connection) -> float:
+        kept = min(len(self._open), self._keep - self._size)
+        room = min(self._size, self.wanted - self.found.given, self._keep - kept)
+        asked = self._fresh(room)  # what is asked for is known before anybody's load is locked
         loads = store.lock_loads(connection, BY_NAME)
         changes = Changes()
         self._end(changes, loads)
-        room = min(self._size, self.wanted - self.found.given, self._keep - len(self._open))
         assigner = Assigner(DESKS, pool_of(loads), NOW, {}, 100)
         for _ in range(4):  # where a demand finds nobody, others are asked for: the queue never runs dry
             wanted = room - len(changes.opened)
             if wanted <= 0:
                 break
-            for outcome in assigner.assign_all(self._fresh(wanted)):
+            for outcome in assigner.assign_all(asked or self._fresh(wanted)):
                 if isinstance(outcome, Assigned):
                     outcome.as_dict()  # the reason is part of the work
                     self._take(changes, loads, outcome)
                 else:
                     self.found.refused += 1
+            asked = []
         store.save(connection, changes, {})
         connection.commit()
         return sum(one.load for one in loads.values()) / (CAPACITY * 100)

@@ -14,7 +14,6 @@ from services.router.domain.pool import Turns
 from shared.runtime import arrays, copying
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(dict[str, tuple[int, int, float]])
 
 
 def _json(rows: Any) -> str:
@@ -62,13 +61,15 @@ class Standing:
     demand: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True, array_like=True):
     """What an agent carries (hundredths), and when they last got something (Unix time)."""
 
     load: int
     open_count: int
     last_assigned: float
+
+
+_decoder = msgspec.json.Decoder(dict[str, Load])
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ where group_name = %(group)s and assigned_at > %(after)s group by 1, 2
 _SAVE = """
 with ended as (
     update router.assignment a set ended_at = x.ended_at
-    from json_to_recordset(%(ended)s) as x (ticket_id bigint, assignment integer, ended_at timestamptz)
+    from unnest(%(ended)s, %(ended_numbers)s, %(ended_at)s) as x (ticket_id, assignment, ended_at)
     where a.ticket_id = x.ticket_id and a.assignment = x.assignment
 ), reweighed as (
     update router.assignment a set weight = x.weight, base = x.base, offer = x.offer
@@ -148,8 +149,8 @@ select group_name, turns from json_to_recordset(%(turns)s) as x (group_name text
 on conflict (group_name) do update set turns = excluded.turns
 """
 _OPENED: copying.Columns = {
-    "ticket_id": copying.number, "assignment": copying.number, "node": copying.text, "visit": copying.number,
-    "group_name": copying.text, "agent": copying.text, "base": copying.number, "weight": copying.number,
+    "ticket_id": copying.number, "assignment": copying.number, "node": copying.name, "visit": copying.number,
+    "group_name": copying.name, "agent": copying.name, "base": copying.number, "weight": copying.number,
     "offer": copying.boolean, "over_capacity": copying.boolean, "assigned_at": copying.instant,
 }  # fmt: skip
 _LOADED = """
@@ -215,7 +216,7 @@ def loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
 
 def _loads(connection: Connection, statement: str, wanted: list[str]) -> dict[str, Load]:
     text = connection.exec_driver_sql(statement, {"agents": wanted}).scalar_one()
-    return {} if text is None else {agent: Load(*one) for agent, one in _decoder.decode(text).items()}
+    return {} if text is None else _decoder.decode(text)
 
 
 def turns(connection: Connection, groups: Iterable[str]) -> dict[str, Turns]:
@@ -239,7 +240,9 @@ def save(connection: Connection, changes: Changes, moved_turns: Mapping[str, Tur
         connection.exec_driver_sql(
             _SAVE,
             {
-                "ended": _json(changes.ended),
+                "ended": arrays.Longs([row["ticket_id"] for row in changes.ended]),
+                "ended_numbers": arrays.Ints([row["assignment"] for row in changes.ended]),
+                "ended_at": arrays.Instants([row["ended_at"] for row in changes.ended]),
                 "reweighed": _json(changes.reweighed),
                 "waits": _json(changes.waits),
                 "served": changes.served,

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -37,6 +38,10 @@ def text(value: str | None) -> bytes:
     if _SPECIAL.search(value):
         value = _SPECIAL.sub(lambda found: _ESCAPED[found[0]], value)
     return value.encode()
+
+
+name = lru_cache(4096)(text)
+"""The same for what repeats from row to row: names of people, groups, nodes."""
 
 
 def json(value: Any) -> bytes:

@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 import msgspec
 
 from services.router.domain.desk import ORDER, Desk, Filter, How, Request, Step, in_order
-from services.router.domain.filters import Shifts, drops, has_skills, screen, wakes_at
+from services.router.domain.filters import Screened, Shifts, drops, has_skills, screen, skilled, wakes_at
 from services.router.domain.outcomes import Assigned, Entry, Outcome, Scores, View, Waiting
 from services.router.domain.pool import Agent, Hours, Pool, stand_in
 from services.router.domain.strategies import key_of, turn_taken
@@ -46,6 +46,8 @@ class Assigner:
         self._shifts = Shifts(hours or {}, now)
         self._lightest = lightest
         self._views: dict[object, View] = {}
+        self._there: dict[object, Screened] = {}
+        """Who of a group is there, whatever skills are asked for: many demands share it."""
         self.stamp = now.timestamp()
 
     def assign_all(self, requests: Iterable[Request]) -> list[Outcome]:
@@ -168,7 +170,11 @@ class Assigner:
             demanded = tuple(sorted((dict(preferred) | dict(request.skills)).items()))
         needed = max(desk.shift_left, timedelta(seconds=request.effort_seconds))
         allowed = request.allowed if step is not Step.OVERFLOW else None
-        screened = screen(desk, self.pool, demanded, needed, self._shifts, self._now, allowed)
+        there = self._there.get((desk.name, needed, allowed))
+        if there is None:
+            there = screen(desk, self.pool, needed, self._shifts, self._now, allowed)
+            self._there[desk.name, needed, allowed] = there
+        screened = skilled(there, demanded)
         key = key_of(desk, self.pool.turn(desk.name), request.skills, request.preferred)
         heap = [(key(agent, place), place, agent) for place, agent in enumerate(screened.eligible)]
         heapify(heap)
@@ -273,7 +279,7 @@ class Assigner:
             )
         agent = self.pool.agents[other.agent]
         needed = max(desk.shift_left, timedelta(seconds=request.effort_seconds))
-        dropped = drops(agent, desk, (), needed, self._shifts, self._now) or self.refuses(view, agent, request)
+        dropped = drops(agent, desk, needed, self._shifts, self._now) or self.refuses(view, agent, request)
         if dropped is not None:
             return None, dropped
         self.take(view, agent, request.weight)

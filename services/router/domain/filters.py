@@ -7,7 +7,7 @@ rate) is asked when an agent is about to be chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -74,8 +74,8 @@ def has_skills(agent: Agent, skills: Skills) -> bool:
     return all(agent.skills.get(skill, 0) >= level for skill, level in skills)
 
 
-def drops(agent: Agent, desk: Desk, skills: Skills, needed: timedelta, shifts: Shifts, now: datetime) -> Filter | None:
-    """Return the first fixed filter that drops a member of the group, or `None`."""
+def drops(agent: Agent, desk: Desk, needed: timedelta, shifts: Shifts, now: datetime) -> Filter | None:
+    """Return the first fixed filter but skills that drops a member of the group, or `None`."""
     if desk.new_member_wait and agent.since is not None and now - agent.since < desk.new_member_wait:
         return Filter.GROUP
     if not agent.active:
@@ -86,21 +86,18 @@ def drops(agent: Agent, desk: Desk, skills: Skills, needed: timedelta, shifts: S
         return Filter.SHIFT
     if agent.leave and agent.absence(now) is not None:
         return Filter.LEAVE
-    if skills and not has_skills(agent, skills):
-        return Filter.SKILLS
     return None
 
 
 def screen(
     desk: Desk,
     pool: Pool,
-    skills: Skills,
     needed: timedelta,
     shifts: Shifts,
     now: datetime,
     allowed: tuple[str, ...] | None = None,
 ) -> Screened:
-    """Apply the fixed filters to the group's members; somebody on leave is replaced by whoever stands in for them."""
+    """Apply the fixed filters but skills to the group's members; somebody on leave is replaced by whoever stands in for them."""
     eligible: dict[str, Agent] = {}
     dropped: dict[Filter, list[str]] = {}
     standing_in: dict[str, str] = {}
@@ -111,7 +108,7 @@ def screen(
         if agent is None or (allowed is not None and member not in allowed):
             dropped.setdefault(Filter.GROUP, []).append(member)
             continue
-        found = drops(agent, desk, skills, needed, shifts, now)
+        found = drops(agent, desk, needed, shifts, now)
         if found is None:
             eligible[member] = agent
             continue
@@ -122,22 +119,35 @@ def screen(
                 loops.append(other.chain)
             if other.agent is not None and other.agent not in members and other.agent not in standing_in:
                 standing_in[other.agent] = member
-                _admit(pool.agents[other.agent], desk, skills, needed, shifts, now, eligible, dropped)
+                _admit(pool.agents[other.agent], desk, needed, shifts, now, eligible, dropped)
     record = {one: tuple(dropped[one]) for one in Filter if one in dropped}
     return Screened(tuple(eligible.values()), record, standing_in, tuple(loops))
+
+
+def skilled(screened: Screened, skills: Skills) -> Screened:
+    """The last of the fixed filters: those of a group who have these skills. Each demand asks it of the same people."""
+    if not skills:
+        return screened
+    eligible: Sequence[Agent] = screened.eligible
+    for skill, level in skills:
+        eligible = [one for one in eligible if one.skills.get(skill, 0) >= level]
+    if len(eligible) == len(screened.eligible):
+        return screened
+    able = {one.id for one in eligible}
+    lacking = tuple([one.id for one in screened.eligible if one.id not in able])
+    return Screened(tuple(eligible), {**screened.dropped, Filter.SKILLS: lacking}, screened.standing_in, screened.loops)
 
 
 def _admit(
     agent: Agent,
     desk: Desk,
-    skills: Skills,
     needed: timedelta,
     shifts: Shifts,
     now: datetime,
     eligible: dict[str, Agent],
     dropped: dict[Filter, list[str]],
 ) -> None:
-    found = drops(agent, desk, skills, needed, shifts, now)
+    found = drops(agent, desk, needed, shifts, now)
     if found is None:
         eligible[agent.id] = agent
     else:

@@ -126,7 +126,7 @@ Outcome = Assigned | Waiting
 
 
 def _shown(score: tuple[float, ...]) -> list[float]:
-    return [round(part, 3) for part in score]
+    return [part if part.__class__ is int else round(part, 3) for part in score]
 
 
 def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:
