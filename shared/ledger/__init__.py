@@ -9,6 +9,7 @@ Who reads what:
     unit        one transaction: business now, the appends and wake-ups gathered in it, and one statement that writes them
     claim       the claim: item row and agenda row locked together, never waiting
     lane        one service's lane: claim, handle, save; failures split down to the culprit; quarantine; the journal of batches
+    way         ordinary lanes of a process give way to its urgent ones
     dispatch    the loop of every worker process: the next seconds of instants in memory, the sweep, the crash auditor
     business    business now, moving it (replay, demo, tests), and the next due instant
     housekeeping  what a process shows of the agenda, its loops' heartbeats, the invariants each minute

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SERVICES = ("router", "sla", "escalation", "notifier")
-LANES = ("urgent", "normal", "bulk")
+URGENT = "urgent"
+LANES = (URGENT, "normal", "bulk")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ from shared.ledger.claim import Who, claim, claim_ids, with_events
 from shared.ledger.crew import Crew, Took
 from shared.ledger.errors import Permanent, Transient
 from shared.ledger.handler import Handler as Handler
+from shared.ledger.kinds import URGENT
 from shared.ledger.unit import Unit, Work
+from shared.ledger.way import Way
 from shared.runtime import copying, metrics
 from shared.runtime.clock import monotonic
 from shared.runtime.crash import crash_point
@@ -144,9 +146,13 @@ class Lane:
     """The services of this process that decide the same items; None: this one alone."""
     mates: dict[str, Lane] = field(default_factory=dict)
     """The crew's lanes of the same name, this one among them, by service."""
+    way: Way | None = None
+    """Shared with the process's other lanes; None: this one gives way to nobody (one thread does everything)."""
     on_armed: Callable[[Any], None] | None = None
     """Told the earliest future instant that a batch armed, so that the dispatcher need not wait for its sweep."""
     _size: int = SMALLEST
+    _each: float = BATCH_SECONDS / SMALLEST
+    """Seconds an item of the last batch cost."""
     _suspects_at: float = 0.0
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _again: bool = False
@@ -179,13 +185,26 @@ class Lane:
 
     def run_once(self) -> int:
         """Claim, handle and save one batch; 0 when nothing is due here. Raises what the database says when it is away."""
-        if self.suspects and monotonic() >= self._suspects_at:  # their turn comes also while the lane is never empty
+        if self.way is None:
+            return self._round(self._size)
+        if self.lane != URGENT:
+            self.way.give()
+            return self._round(self.way.limit(self._size, self._each))
+        with self.way.taken():
+            count = self._round(self._size)
+        if count:
+            self.way.worked()
+        return count
+
+    def _round(self, limit: int) -> int:
+        count = self._batch(limit)
+        if self.suspects and (count == 0 or monotonic() >= self._suspects_at):
+            # their turn comes also while the lane is never empty
             self._suspects_at = monotonic() + SUSPECTS_SECONDS
-            self._suspects()
-        count = self._batch(self._size)
-        if count == 0 and self.suspects:
-            count = self._suspects()
-            self.suspects = count > 0
+            found = self._suspects()
+            if count == 0:
+                self.suspects = found > 0
+                return found
         return count
 
     def _suspects(self) -> int:
@@ -226,7 +245,10 @@ class Lane:
                 return len(ids)
         seconds = monotonic() - started
         self._finished(unit, seconds)
-        if who == "sound":
+        if who != "sound":
+            return len(work)
+        self._each = seconds / len(work)
+        if limit == self._size:
             self._resize(len(work), seconds, late=now - work[0].due_at > LATE_AFTER)
         return len(work)
 

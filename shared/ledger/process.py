@@ -23,6 +23,7 @@ from shared.ledger.dispatch import Dispatcher
 from shared.ledger.housekeeping import Housekeeping
 from shared.ledger.kinds import LANES
 from shared.ledger.lane import Handler, Journal, Lane, team_up
+from shared.ledger.way import Way
 from shared.runtime import memory
 from shared.runtime.broker import Bells, DoorbellBroker, queue_name
 from shared.runtime.ids import ItemIds
@@ -107,6 +108,9 @@ class WorkerProcess:
     def start(self) -> None:
         self._warm()
         lanes = self.build()
+        way = Way()
+        for lane in lanes:
+            lane.way = way
         self._dispatcher = Dispatcher(self.deps.engine, lanes, self.deps.bells, self._journal)
         self._dispatcher.start()
         self._listen()
