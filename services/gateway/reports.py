@@ -29,13 +29,7 @@ def provider_of(deps: Deps, connection: Connection, name: str) -> tuple[Provider
 
 def report(deps: Deps, connection: Connection, provider: str, receipts: Iterable[Receipt], correlation: str) -> int:
     """Keep verified receipts and commit; the notifier applies them. Returns how many there were."""
-    told = tuple(
-        Report(
-            provider_id=one.provider_id, state=str(one.state), other_ids=one.also, address=one.address, at=one.at,
-            detail=one.detail, message_id=one.message_id, bad_recipient=one.bad_recipient,
-        )
-        for one in receipts
-    )  # fmt: skip
+    told = tuple(map(Report.of, receipts))
     if told:
         actor = Actor(kind="automation", id=provider)
         data = ProviderReported(provider=provider, receipts=told)

@@ -42,13 +42,7 @@ def message_number(text: str | None) -> int | None:
 
 def report(deps: Deps, engine: Engine, provider: str, receipts: Sequence[Receipt]) -> set[tuple[str, str]]:
     """Append receipts that came over a driver's own connection to where the gateway appends the others; commits."""
-    told = tuple(
-        Report(
-            provider_id=one.provider_id, state=str(one.state), other_ids=one.also, address=one.address, at=one.at,
-            detail=one.detail, message_id=one.message_id, bad_recipient=one.bad_recipient,
-        )
-        for one in receipts
-    )  # fmt: skip
+    told = tuple(map(Report.of, receipts))
     with engine.connect() as connection:
         item, version, _ = items.locked(connection, deps.ids, "job", f"receipts:{provider}")
         actor = Actor(kind="automation", id=provider)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from shared.contracts.providers.receipts import Receipt
+
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all event data."""
@@ -648,6 +650,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
     message_id: str | None = None
     bad_recipient: bool = False
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Report:
+        """A verified receipt as it is recorded."""
+        return cls(
+            provider_id=receipt.provider_id, state=str(receipt.state), other_ids=receipt.also, address=receipt.address,
+            at=receipt.at, detail=receipt.detail, message_id=receipt.message_id, bad_recipient=receipt.bad_recipient,
+        )  # fmt: skip
 
 
 class ProviderReported(Data, frozen=True, kw_only=True):
