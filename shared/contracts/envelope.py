@@ -20,8 +20,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     via: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(msgspec.Struct, frozen=True):
     """An event about to be appended. `happened_at` None means: at the transaction's business now."""
 
     data: Data

@@ -54,8 +54,7 @@ def recorded(kind: str, row: Any) -> Recorded:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """One claimed item: its row, what it has not seen yet, and how often it failed."""
 
     kind: str
@@ -76,8 +75,7 @@ class Work:
         return self.item
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What a handler made of one claimed item: events to append, and when this service wants to see it again."""
 
     work: Work
