@@ -28,9 +28,10 @@ import uvloop
 from services.notifier.channels import registry
 from services.notifier.channels.base import Content, Driver, Kind, Message, Net, Options
 from services.notifier.channels.http import HttpClient
+from tests.support.door import free_port
 
 SINKS = Path(__file__).parent / "reference" / "notify_limits" / "sinks.py"
-HTTP_PORT, SMTP_PORT, HTTP2_PORT, SMPP_PORT = 18181, 18125, 18282, 18775
+HTTP_PORT, SMTP_PORT, HTTP2_PORT, SMPP_PORT = (free_port() for _ in range(4))
 SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()
 OK = (
     '{"errcode":0,"code":0,"access_token":"t","tenant_access_token":"t","expires_in":7200,"msgid":"m","task_id":1,'

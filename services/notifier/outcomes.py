@@ -15,9 +15,10 @@ A look-up that finds nothing makes sending again safe, whatever the event's clas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.store import Row
@@ -35,8 +36,7 @@ _LEAST_PAUSE = 0.05
 _CAP = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The message's state after an attempt; `retry_at` when it is tried again, `event` the noun's verb to append."""
 
     state: str

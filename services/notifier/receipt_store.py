@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.notifier.receipts import Kept
-from services.notifier.store import COLUMNS, Row, as_json
+from services.notifier.store import COLUMNS, Row, as_json, as_rows
 from shared.contracts.providers.receipts import ReceiptState
 
 _KEEP = """
@@ -100,12 +100,12 @@ def _kept(rows: Any) -> list[Kept]:
 def of_provider_ids(connection: Connection, provider: str, provider_ids: Sequence[str]) -> list[Row]:
     """Messages by the provider's ids, locked as far as they are free."""
     found = connection.exec_driver_sql(_BY_PROVIDER_ID, {"provider": provider, "ids": list(provider_ids)})
-    return [Row(*row) for row in found]
+    return as_rows(found)
 
 
 def of_ids(connection: Connection, ids: Sequence[int]) -> list[Row]:
     """Messages by our own ids, locked as far as they are free."""
-    return [Row(*row) for row in connection.exec_driver_sql(_BY_ID, {"ids": list(ids)})] if ids else []
+    return as_rows(connection.exec_driver_sql(_BY_ID, {"ids": list(ids)})) if ids else []
 
 
 def drop(connection: Connection, ids: Sequence[int]) -> None:
@@ -124,7 +124,7 @@ def bury(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
 def elsewhere(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Unread inbox messages of the same (event, recipient) as these, locked as far as they are free."""
     found = _places(rows)
-    return [Row(*row) for row in connection.exec_driver_sql(_ELSEWHERE, {"rows": as_json(found)})] if found else []
+    return as_rows(connection.exec_driver_sql(_ELSEWHERE, {"rows": as_json(found)})) if found else []
 
 
 def hurry(connection: Connection, rows: Sequence[Row], now: datetime) -> list[int]:

@@ -20,7 +20,7 @@ from services.notifier.channels.base import Kind, Outcome
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
 from services.notifier.receipts import Kept, fold, match
-from services.notifier.store import Row
+from services.notifier.store import Row, Written
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New
 from shared.ledger import business
@@ -71,7 +71,7 @@ class Changes:
     """What a batch writes, gathered: message rows, and messages whose fate means something for others."""
 
     tables: store.Tables = store
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Written] = field(default_factory=list)
     read: list[Row] = field(default_factory=list)
     failed: list[Row] = field(default_factory=list)
     buried: list[dict[str, Any]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Changes:
         if self.failed:
             unit.rouse("notifier", receipt_store.hurry(unit.connection, self.failed, unit.now))
         if self.read:
-            written = {one["id"] for one in self.rows}
+            written = {one.id for one in self.rows}
             others = receipt_store.elsewhere(unit.connection, self.read)
             for row in (one for one in others if one.id not in written):
                 detail = f"read on {self.read[0].channel}"
@@ -112,19 +112,9 @@ def event(verb: str, row: Row, provider: str, detail: str, provider_id: str | No
     return made
 
 
-def changed(row: Row, version: int, state: str, reason: str | None, now: datetime) -> dict[str, Any]:
-    """A message's new row without an attempt."""
-    return {
-        "id": row.id,
-        "version": version,
-        "state": state,
-        "reason": reason,
-        "failures": row.failures,
-        "provider_id": None,
-        "provider": row.provider,
-        "attempt": None,
-        "at": now,
-    }
+def changed(row: Row, version: int, state: str, reason: str | None, now: datetime) -> Written:
+    """What becomes of a message without an attempt."""
+    return Written(row.id, version, state, reason, row.failures, None, row.provider, None, now)
 
 
 def judged(
@@ -155,14 +145,21 @@ def _kept(
         attempt = len(row.attempts) + 1
         events = (New(event(verdict.event, row, provider, verdict.reason or "", outcome.provider_id, attempt)),)
     changes.counts[row.channel, provider, said] += 1
-    written: dict[str, Any] = {"at": now, "provider": provider, "outcome": said}
-    written |= {name: value for name in ("code", "detail", "provider_id") if (value := getattr(outcome, name))}
+    tried: dict[str, Any] = {"at": now, "provider": provider, "outcome": said}
+    if outcome.code:
+        tried["code"] = outcome.code
+    if outcome.detail:
+        tried["detail"] = outcome.detail
+    if outcome.provider_id:
+        tried["provider_id"] = outcome.provider_id
     if outcome.resend_safe:
-        written["safe"] = True
+        tried["safe"] = True
     changes.rows.append(
-        changed(row, work.version + len(events), verdict.state, verdict.reason, now)
-        | {"failures": verdict.failures, "provider_id": outcome.provider_id, "provider": provider, "attempt": written}
-    )
+        Written(
+            row.id, work.version + len(events), verdict.state, verdict.reason, verdict.failures, outcome.provider_id,
+            provider, tried, now,
+        )
+    )  # fmt: skip
     due_at = verdict.retry_at
     if verdict.state == "failed" and row.event_version is not None:
         changes.failed.append(row)
@@ -216,7 +213,7 @@ def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float]
         else:
             result = judged(work, row, job.called, outcome, unit.now, jitter(), changes, can_look=job.can_look)
         unit.settle("notifier", result)
-        if job.carries and changes.rows[-1]["state"] in _OVER:
+        if job.carries and changes.rows[-1].state in _OVER:
             carriers.append(row.id)
         if outcome is not None and outcome.provider_id is not None and outcome.kind in (Kind.ACCEPTED, Kind.UNKNOWN):
             accepted.setdefault(job.called, {}).setdefault(outcome.provider_id, []).append(row)
@@ -228,19 +225,20 @@ def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float]
 
 def carry(unit: Unit, carriers: Sequence[int], changes: Changes) -> None:
     """What became of a message becomes of those that it carries."""
-    states = {row["id"]: row for row in changes.rows}
+    if not carriers:
+        return
+    states = {row.id: row for row in changes.rows}
     for row in changes.tables.carried(unit.connection, carriers):
         lead = states[row.bundle or 0]
-        if row.state == lead["state"] or lead["state"] not in _EVENTS:
+        if row.state == lead.state or lead.state not in _EVENTS:
             continue
         told = f"in message {row.bundle}"
-        data = event(lead["state"], row, lead["provider"], told, lead["provider_id"])
+        data = event(lead.state, row, lead.provider, told, lead.provider_id)
         version = unit.append("delivery", row.id, row.version, [New(data)])
-        changes.counts[row.channel, lead["provider"], f"carried {lead['state']}"] += 1
-        changes.rows.append(
-            changed(row, version, lead["state"], told, unit.now)
-            | {"provider": lead["provider"], "attempt": lead["attempt"], "provider_id": None}
-        )
+        changes.counts[row.channel, lead.provider, f"carried {lead.state}"] += 1
+        kept = changed(row, version, lead.state, told, unit.now)
+        kept.provider, kept.attempt = lead.provider, lead.attempt
+        changes.rows.append(kept)
 
 
 def _catch_up(unit: Unit, provider: str, known: dict[str, list[Row]], changes: Changes) -> None:
@@ -248,13 +246,13 @@ def _catch_up(unit: Unit, provider: str, known: dict[str, list[Row]], changes: C
     early = changes.tables.early(unit.connection, provider, list(known))
     if not early:
         return
-    written = {row["id"]: row for row in changes.rows}
+    written = {row.id: row for row in changes.rows}
     for receipt in early:
         row = match(receipt, known[receipt.provider_id])
         if row is None:
             continue
         kept = written[row.id]
-        receipted(unit, row, kept["state"], kept["version"], [receipt], changes, kept)
+        receipted(unit, row, kept.state, kept.version, [receipt], changes, kept)
         receipt_store.drop(unit.connection, [receipt.id])
 
 
@@ -265,7 +263,7 @@ def receipted(
     version: int,
     receipts: Sequence[Kept],
     changes: Changes,
-    kept: dict[str, Any] | None = None,
+    kept: Written | None = None,
 ) -> bool:
     """Gather what receipts make of a locked message in `state`; False when it is too early to say.
 
@@ -283,7 +281,7 @@ def receipted(
     changes.counts[row.channel, last.provider, new] += 1
     if kept is None:
         kept = changed(row, version, new, last.detail or None, unit.now)
-        kept["attempt"] = {
+        kept.attempt = {
             "at": last.at or last.received_at,
             "provider": last.provider,
             "outcome": f"receipt {new}",
@@ -292,7 +290,7 @@ def receipted(
         }
         changes.rows.append(kept)
     else:
-        kept |= {"version": version, "state": new, "reason": last.detail or None}
+        kept.version, kept.state, kept.reason = version, new, last.detail or None
     if new == "read":
         changes.read.append(row)
     elif new == "failed":

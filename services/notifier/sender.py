@@ -36,6 +36,7 @@ from shared.playbook.messages import Provider, SecretRef
 from shared.runtime import chance
 from shared.runtime.clock import monotonic, utc_now
 from shared.runtime.crash import crash_point
+from shared.runtime.eventloop import new_loop
 from shared.runtime.loops import Loop, beat, forget
 
 log = structlog.get_logger()
@@ -100,7 +101,7 @@ class ChannelSender(Background):
         self._most: dict[str, int] = {}
         self._pace: dict[str, Pace] = defaultdict(Pace)
         self._hosts: dict[tuple[str, str], asyncio.Semaphore] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._drivers: dict[tuple[str, str], tuple[Driver, asyncio.Semaphore]] = {}
         self._fresh: list[tuple[Job, Outcome | None]] = []

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+import msgspec
+
 from services.notifier import caps, receipt_store, store
 from services.notifier.channels.base import Content, Driver, Kind, Message, Outcome
 from services.notifier.channels.registry import driver_type
@@ -37,8 +39,7 @@ LEASE_SLACK = timedelta(seconds=7)
 """Beyond the provider's own time-out, before a message in `sending` counts as lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One message on its way: what was committed as `sending`, and what is to be called."""
 
     row: Row
@@ -113,7 +114,7 @@ class SendMessages:
 class _Marked:
     jobs: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    bundled: list[dict[str, Any]] = field(default_factory=list)
+    bundled: list[store.Written] = field(default_factory=list)
 
 
 class _Batch:
@@ -188,7 +189,8 @@ class _Batch:
             return Result(work, (), wait.until)
         if (row.state, row.reason) != (state, wait.reason) or (wait.gather is not None and row.gather is None):
             kept = changed(row, work.version, state, wait.reason, self.unit.now)
-            self.changes.rows.append(kept | {"gather": wait.gather})
+            kept.gather = wait.gather
+            self.changes.rows.append(kept)
         return Result(work, (), max(wait.until, self.unit.now + timedelta(milliseconds=20)))
 
     # ---- what is sent ------------------------------------------------------------------------------------------------
@@ -251,7 +253,8 @@ class _Batch:
             self.carried.add(one.id)
             if one.bundle is None:
                 told = f"goes out with message {row.id}"
-                kept = changed(one, one.version, "held", told, self.unit.now) | {"bundle": row.id}
+                kept = changed(one, one.version, "held", told, self.unit.now)
+                kept.bundle = row.id
                 self.marked.bundled.append(kept)
                 if one.id not in self.rows:
                     work = Work("delivery", one.id, one.urgency, one.version, one.version, 0, 0, self.unit.now, None)

@@ -363,7 +363,7 @@ class NotifierTables:
         return self._world.event(kind, item_id, version)
 
     def rows(self, connection: Connection, ids: Sequence[int]) -> list[notifier.Row]:
-        names = notifier.Row.__dataclass_fields__
+        names = notifier.Row.__struct_fields__
         found = (self._messages.get(one) for one in sorted(ids))
         return [notifier.Row(**{name: row[name] for name in names}) for row in found if row is not None]
 
@@ -380,19 +380,18 @@ class NotifierTables:
                 state="sending", epoch=one["epoch"], provider=one["provider"], sent_at=one["at"], updated_at=one["at"]
             )
 
-    def record(self, connection: Connection, recorded: Sequence[dict[str, Any]]) -> None:
+    def record(self, connection: Connection, recorded: Sequence[notifier.Written]) -> None:
         for one in recorded:
-            row = self._messages[one["id"]]
-            attempts = row["attempts"] if one["attempt"] is None else [*row["attempts"], one["attempt"]]
+            row = self._messages[one.id]
             self._kept(
                 row
-                | {name: one[name] for name in ("version", "state", "reason", "failures", "provider")}
+                | {name: getattr(one, name) for name in ("version", "state", "reason", "failures", "provider")}
                 | {
-                    "provider_id": one["provider_id"] or row["provider_id"],
-                    "attempts": attempts,
-                    "gather": one.get("gather") or row["gather"],
-                    "bundle": one.get("bundle") or row["bundle"],
-                    "updated_at": one["at"],
+                    "provider_id": one.provider_id or row["provider_id"],
+                    "attempts": row["attempts"] if one.attempt is None else [*row["attempts"], one.attempt],
+                    "gather": one.gather or row["gather"],
+                    "bundle": one.bundle or row["bundle"],
+                    "updated_at": one.at,
                 }
             )
 

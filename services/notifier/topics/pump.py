@@ -32,6 +32,7 @@ from shared.ledger.unit import Result, Unit, Work
 from shared.runtime import chance
 from shared.runtime.clock import monotonic, utc_now
 from shared.runtime.crash import crash_point
+from shared.runtime.eventloop import new_loop
 
 log = structlog.get_logger()
 
@@ -106,7 +107,7 @@ class WebhookSender(Background):
     def __init__(self, deps: Deps, tail: Tail | None = None) -> None:
         self._deps = deps
         self._tail = tail or Tail()
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhooks")
         self._open: set[asyncio.Task[None]] = set()
