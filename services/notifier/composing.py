@@ -35,10 +35,21 @@ class Composer:
     tickets: Mapping[int, Ticket]
     now: datetime
     linked: list[dict[str, Any]] = field(default_factory=list)
+    said: dict[tuple[Any, ...], Content] = field(default_factory=dict)
+    """Words that are the same for every recipient of an event, made once for a batch."""
 
     def content(self, row: Row, playbook: Playbook, provider: Provider) -> Content:
         """The words of one message; raises `TemplateError`."""
         template = compiled(playbook).catalogue.find(row.rule, row.channel, row.locale)
+        if template.personal or row.event_version is None:
+            return self._made(row, playbook, provider, template)
+        key = (template, row.ticket_id, row.event_type, row.event_version, row.playbook, provider.name)
+        found = self.said.get(key)
+        if found is None:
+            found = self.said[key] = self._made(row, playbook, provider, template)
+        return found
+
+    def _made(self, row: Row, playbook: Playbook, provider: Provider, template: CompiledTemplate) -> Content:
         ticket, person = self.tickets.get(row.ticket_id or 0), self.directory.person(row.recipient)
         given = facts(ticket, row.event_type, row.event, _shown(row, person), playbook.document.access.masks)
         if template.linked:

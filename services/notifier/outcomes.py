@@ -48,10 +48,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(row: Row, outcome: Outcome, now: datetime, jitter: float, *, can_look: bool = False) -> Verdict:
     """Decide about the answer of a call; `jitter` is a fresh random number in [0, 1), `can_look`: the provider has a query."""
+    if outcome.kind is Kind.ACCEPTED:
+        return Verdict("sent", None, None, row.failures, "sent")
     reason = ": ".join(part for part in (outcome.code, outcome.detail) if part) or None
     match outcome.kind:
-        case Kind.ACCEPTED:
-            return Verdict("sent", None, None, row.failures, "sent")
         case Kind.THROTTLED:
             after = outcome.after or timedelta(seconds=1 + 4 * jitter)
             return Verdict("held", f"throttled {reason or ''}".strip(), now + min(after, _CAP), row.failures, None)

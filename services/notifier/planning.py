@@ -114,6 +114,8 @@ def choose(
     """A provider for a message by weight times its share (1 when not named), the same for the same id and shares."""
     if not providers:
         return None
+    if len(providers) == 1:
+        return providers[0]
     parts = [round(one.weight * 100 * shares.get(one.name, 1.0)) for one in providers]
     total = sum(parts)
     if total == 0:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from services.notifier.receipts import Kept
 from services.notifier.store import COLUMNS, Row, as_json, as_rows
 from shared.contracts.providers.receipts import ReceiptState
+from shared.runtime import arrays
 
 _KEEP = """
 insert into notifier.receipt (id, provider, provider_id, other_ids, message_id, address, state, at, detail, bad_recipient,
@@ -84,7 +85,7 @@ def waiting(connection: Connection, provider: str, limit: int = 5_000) -> list[K
 
 def early(connection: Connection, provider: str, provider_ids: Sequence[str]) -> list[Kept]:
     """Receipts that came before these provider ids were known."""
-    return _kept(connection.exec_driver_sql(_OF_IDS, {"provider": provider, "ids": list(provider_ids)}))
+    return _kept(connection.exec_driver_sql(_OF_IDS, {"provider": provider, "ids": arrays.Texts(provider_ids)}))
 
 
 def _kept(rows: Any) -> list[Kept]:

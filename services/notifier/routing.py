@@ -58,6 +58,15 @@ class Budget:
         return allowed
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Candidates: those that are well with their shares, and those whose circuit is open."""
+
+    well: list[Provider]
+    open: list[Provider]
+    shares: dict[str, float]
+
+
 @dataclass(slots=True)
 class Routes:
     """The choice for one batch."""
@@ -70,17 +79,33 @@ class Routes:
     budget: Budget
     limits: Limits
     taken: Counter[str] = field(default_factory=Counter)
+    sorted: dict[tuple[str, ...], Sorted] = field(default_factory=dict)
+    """What is well and what is not among candidates, by their names: the same for the whole batch."""
 
     def choose(self, row: Row, candidates: Sequence[Provider], jitter: float) -> Provider | Wait:
         """A provider for a message; `candidates` is not empty."""
-        refused = {str(one["provider"]) for one in row.attempts if one.get("outcome") == str(Kind.BAD_ACCOUNT)}
-        open_ones = [one for one in candidates if self._state(one).is_open]
-        well = [one for one in candidates if not self._state(one).is_open and one.name not in refused]
-        found = choose(well, row.id, shares={one.name: self._state(one).share for one in well})
+        names = tuple([one.name for one in candidates])
+        known = self.sorted.get(names)
+        if known is None:
+            known = self.sorted[names] = self._sort(candidates)
+        well = known.well
+        if row.attempts:
+            refused = {str(one["provider"]) for one in row.attempts if one.get("outcome") == str(Kind.BAD_ACCOUNT)}
+            well = [one for one in well if one.name not in refused]
+        found = choose(well, row.id, known.shares)
         if found is not None:
             return self._limited(row, found, jitter) or found
-        probed = next((one for one in open_ones if self._probes(one)), None)
-        return probed or self._dead(open_ones or list(candidates), jitter)
+        probed = next((one for one in known.open if self._probes(one)), None)
+        return probed or self._dead(known.open or list(candidates), jitter)
+
+    def _sort(self, candidates: Sequence[Provider]) -> Sorted:
+        states = [(one, self._state(one)) for one in candidates]
+        well = [(one, state) for one, state in states if not state.is_open]
+        return Sorted(
+            [one for one, _ in well],
+            [one for one, state in states if state.is_open],
+            {one.name: state.share for one, state in well},
+        )
 
     def _state(self, provider: Provider) -> State:
         return self.states.get(provider.name) or State(provider.name)
@@ -99,7 +124,8 @@ class Routes:
             return Wait(self.now + TURN * (1 + jitter), f"waits for its turn at {provider.name}", briefly=True)
         if not self.budget.allows(provider.name, self.now, retry=is_retry(row)):
             return Wait(self.now + BUDGET_WAIT * (0.5 + jitter), f"the retry budget of {provider.name} is used up")
-        seconds = self.limits.take(self.connection, asks(row, provider), self.now)
+        asked = asks(row, provider)
+        seconds = self.limits.take(self.connection, asked, self.now) if asked else 0.0
         if seconds > 0:
             key = f"limit|{provider.name}|{row.address}" if provider.serves == "robot" else None
             return Wait(self.now + timedelta(seconds=seconds), f"the limits of {provider.name} leave no room now", key)
@@ -109,8 +135,11 @@ class Routes:
 
 def asks(row: Row, provider: Provider) -> list[Ask]:
     """The quotas that one message counts for: those of the playbook and those its provider enforces in silence."""
-    found = []
-    for quota in (*provider.quotas, *driver_type(provider.driver).caps):
+    found: list[Ask] = []
+    caps = driver_type(provider.driver).caps
+    if not (caps or provider.quotas):
+        return found
+    for quota in (*provider.quotas, *caps):
         of = {"account": "", "sender": row.address if provider.serves == "robot" else "", "recipient": row.address}[
             quota.of
         ]

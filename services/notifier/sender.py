@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +82,17 @@ class Pace:
         return max(self._per_second / 2 if seconds > 1.0 else self._per_second, self._count / max(seconds, 1.0))
 
 
+@dataclass(slots=True, eq=False)
+class Line:
+    """Calls that wait for one provider or host; `hands` are under way, at most `most` of them, and `slots` are its provider's."""
+
+    driver: Driver
+    slots: asyncio.Semaphore
+    most: int
+    hands: int = 0
+    waiting: deque[list[Job]] = field(default_factory=deque)
+
+
 def show_circuit(state: State) -> None:
     """The state of a provider's circuit, as a metric: 1 for the one it is in."""
     now = "closed" if not state.is_open else "half_open" if state.probed_at is not None else "open"
@@ -100,7 +111,9 @@ class ChannelSender(Background):
         """Messages of each provider that this process has in hand."""
         self._most: dict[str, int] = {}
         self._pace: dict[str, Pace] = defaultdict(Pace)
-        self._hosts: dict[tuple[str, str], asyncio.Semaphore] = {}
+        self._lines: dict[tuple[Driver, str], Line] = {}
+        """What waits for a provider, or for one of its hosts where those have slots of their own."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._drivers: dict[tuple[str, str], tuple[Driver, asyncio.Semaphore]] = {}
@@ -165,7 +178,7 @@ class ChannelSender(Background):
                     self._most[job.called] = 2 * job.provider.concurrency * max(1, size)
                     show_circuit(State(job.called))
         for group in by_provider.values():
-            asyncio.run_coroutine_threadsafe(self._send(group), self._loop)
+            self._loop.call_soon_threadsafe(self._begin, group)
         self._hold_back(Counter(job.called for job in jobs))
 
     def _hold_back(self, given: Mapping[str, int]) -> None:
@@ -188,23 +201,44 @@ class ChannelSender(Background):
         self._net = Net(HttpClient(), utc_now, chance.nonce)
         self._loop.run_forever()
 
-    async def _send(self, jobs: list[Job]) -> None:
+    def _begin(self, jobs: list[Job]) -> None:
+        """Put jobs in line, and let as many hands as their line may have take them."""
         provider = jobs[0].provider
         try:
             driver, slots = self._driver(provider)
         except ConfigError as error:
             self._answer([(job, failed(Kind.BAD_ACCOUNT, "config", str(error))) for job in jobs])
             return
-        calls = [job for job in jobs if not job.look]
-        parts = _parts(calls, max(1, driver.batch_size))
-        looks = [self._look(driver, slots, job) for job in jobs if job.look]
-        await asyncio.gather(*looks, *(self._call(driver, slots, part) for part in parts))
+        looks = [job for job in jobs if job.look]
+        for job in looks:
+            self._start(self._look(driver, slots, job))
+        calls = [job for job in jobs if not job.look] if looks else jobs
+        lines = set()
+        for part in _parts(calls, max(1, driver.batch_size)):
+            line = self._line(driver, slots, part[0])
+            line.waiting.append(part)
+            lines.add(line)
+        for line in lines:
+            for _ in range(min(line.most - line.hands, len(line.waiting))):
+                line.hands += 1
+                self._start(self._work(line))
 
-    async def _call(self, driver: Driver, slots: asyncio.Semaphore, jobs: list[Job]) -> None:
-        async with self._bulkhead(jobs[0]), slots:
-            outcomes = await driver.send([job.message for job in jobs])
-        crash_point("delivery.called")
-        self._answer(list(zip(jobs, outcomes, strict=True)))
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, line: Line) -> None:
+        """One hand of a line: a call after the other until nothing waits. A task for each message costs as much as the call."""
+        try:
+            while line.waiting:
+                jobs = line.waiting.popleft()
+                async with line.slots:
+                    outcomes = await line.driver.send([job.message for job in jobs])
+                crash_point("delivery.called")
+                self._answer(list(zip(jobs, outcomes, strict=True)))
+        finally:
+            line.hands -= 1
 
     async def _look(self, driver: Driver, slots: asyncio.Semaphore, job: Job) -> None:
         async with slots:
@@ -214,17 +248,18 @@ class ChannelSender(Background):
                 found = Outcome(Kind.UNKNOWN, code=type(error).__name__, detail=str(error)[:200])
         self._answer([(job, found)])
 
-    def _bulkhead(self, job: Job) -> AbstractAsyncContextManager[Any]:
-        """A webhook's host and a robot's group have few slots of their own, so that a slow one holds up its own only."""
-        if job.provider.serves not in ("webhook", "robot"):
-            return nullcontext()
-        place = urlsplit(job.message.address).netloc or job.message.address
-        key = (job.called, place)
-        if key not in self._hosts:
-            if len(self._hosts) > 10_000:
-                self._hosts.clear()
-            self._hosts[key] = asyncio.Semaphore(HOST_SLOTS)
-        return self._hosts[key]
+    def _line(self, driver: Driver, slots: asyncio.Semaphore, job: Job) -> Line:
+        """A webhook's host and a robot's group have few hands of their own, so that a slow one holds up its own only."""
+        place, most = "", job.provider.concurrency
+        if job.provider.serves in ("webhook", "robot"):
+            place, most = urlsplit(job.message.address).netloc or job.message.address, HOST_SLOTS
+        key = (driver, place)
+        line = self._lines.get(key)
+        if line is None:
+            if len(self._lines) > 10_000:
+                self._lines = {key: line for key, line in self._lines.items() if line.hands}
+            line = self._lines[key] = Line(driver, slots, most)
+        return line
 
     def _driver(self, provider: Provider) -> tuple[Driver, asyncio.Semaphore]:
         key = (provider.name, repr(provider))

@@ -18,7 +18,7 @@ from services.notifier.channels.base import Content, Driver, Kind, Message, Outc
 from services.notifier.channels.registry import driver_type
 from services.notifier.composing import Composer
 from services.notifier.errors import ConfigError, TemplateError
-from services.notifier.handlers import compiled
+from services.notifier.handlers import Compiled, compiled
 from services.notifier.limits import Limits
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKS, looked, lost, resend_safe
@@ -135,6 +135,8 @@ class _Batch:
         self.changes, self.marked = Changes(self.tables), _Marked()
         self.carried: set[int] = set()
         self.gates: dict[str, Wait] = {}
+        self.playbooks: dict[int, tuple[Playbook, Compiled]] = {}
+        self.leases: dict[str, tuple[datetime, bool]] = {}
 
     def run(self) -> list[Result]:
         unit = self.unit
@@ -198,8 +200,8 @@ class _Batch:
     def _send(self, work: Work, row: Row) -> Result:
         if row.gather is not None and row.gather in self.gates:
             return self._wait(work, row, self.gates[row.gather])
-        playbook = self._playbook(row)
-        candidates = compiled(playbook).providers.get(row.channel, ())
+        playbook, known = self._known(row)
+        candidates = known.providers.get(row.channel, ())
         if not candidates:
             none = Outcome(Kind.BAD_MESSAGE, code="no_provider", detail=f"no provider serves {row.channel}")
             return judged(work, row, row.provider, none, self.unit.now, 0.5, self.changes)
@@ -214,34 +216,33 @@ class _Batch:
                 self.gates[row.gather] = found
             return self._wait(work, row, found)
         try:
-            others = self._others(row)
+            others = self._others(row, row.gather) if row.gather is not None else []
             content = self._content(row, playbook, found, others)
         except TemplateError as error:
             refused = Outcome(Kind.BAD_MESSAGE, code="template", detail=str(error)[:200])
             return judged(work, row, row.provider, refused, self.unit.now, 0.5, self.changes)
-        self._carry(row, others)
+        if others:
+            self._carry(row, others)
         return self._mark(work, row, found, content, carries=len(others))
 
     def _look(self, work: Work, row: Row, playbook: Playbook) -> Result | None:
         """Ask the provider that may have the message, while there are look-ups left."""
-        provider = compiled(playbook).provider(row.provider)
+        provider = self._known(row)[1].provider(row.provider)
         driver = self._driver(row)
         if driver is None or not driver.has_lookup or provider.name != row.provider or looked(row) >= LOOKS:
             return None
         return self._mark(work, row, provider, Content(), look=True)
 
-    def _others(self, row: Row) -> list[Row]:
-        if row.gather is None:
-            return []
+    def _others(self, row: Row, key: str) -> list[Row]:
         connection = self.unit.connection
-        waiting = self.tables.gathered(connection, row.gather, row.id)
+        waiting = self.tables.gathered(connection, key, row.id)
         found = [*waiting, *self.tables.carried(connection, [row.id])]
         return sorted(found, key=lambda one: one.id)
 
     def _content(self, row: Row, playbook: Playbook, provider: Provider, others: Sequence[Row]) -> Content:
         if not others:
             return self.composer.content(row, playbook, provider)
-        pairs = sorted([(row, playbook), *((one, self._playbook(one)) for one in others)], key=lambda one: one[0].id)
+        pairs = sorted([(row, playbook), *((one, self._known(one)[0]) for one in others)], key=lambda one: one[0].id)
         missing = [one.ticket_id for one, _ in pairs if one.ticket_id is not None]
         known = dict(self.composer.tickets) | self.tables.tickets(self.unit.connection, missing)
         self.composer.tickets = known
@@ -264,7 +265,10 @@ class _Batch:
         self, work: Work, row: Row, provider: Provider, content: Content, *, look: bool = False, carries: int = 0
     ) -> Result:
         ticket = self.composer.tickets.get(row.ticket_id or 0)
-        driver = driver_type(provider.driver)
+        known = self.leases.get(provider.name)
+        if known is None:
+            lease = timedelta(seconds=provider.timeout.total_seconds()) + LEASE_SLACK
+            known = self.leases[provider.name] = self.unit.now + lease, driver_type(provider.driver).has_lookup
         first = row.attempts[0].get("at") if row.attempts else None
         message = Message(
             message_id=f"sb-{row.id}",
@@ -276,18 +280,21 @@ class _Batch:
             attempted_at=None if first is None else datetime.fromisoformat(str(first)),
             provider_id=row.provider_id,
         )
-        job = Job(row, row.epoch + 1, provider, message, look, driver.has_lookup, carries)
+        job = Job(row, row.epoch + 1, provider, message, look, known[1], carries)
         self.marked.jobs.append(job)
         self.marked.rows.append({"id": row.id, "epoch": job.epoch, "provider": provider.name, "at": self.unit.now})
-        lease = timedelta(seconds=provider.timeout.total_seconds()) + LEASE_SLACK
-        return Result(work, (), self.unit.now + lease)
+        return Result(work, (), known[0])
 
     def _driver(self, row: Row) -> type[Driver] | None:
         try:
-            return driver_type(compiled(self._playbook(row)).provider(row.provider).driver)
+            return driver_type(self._known(row)[1].provider(row.provider).driver)
         except ConfigError:
             return None
 
-    def _playbook(self, row: Row) -> Playbook:
-        found: Playbook = self.deps.playbooks.get(self.unit.connection, row.playbook)
+    def _known(self, row: Row) -> tuple[Playbook, Compiled]:
+        """The version a message was planned under."""
+        found = self.playbooks.get(row.playbook)
+        if found is None:
+            playbook: Playbook = self.deps.playbooks.get(self.unit.connection, row.playbook)
+            found = self.playbooks[row.playbook] = playbook, compiled(playbook)
         return found

@@ -128,12 +128,14 @@ _HTML = _environment(_html_value, html=True)
 class Text:
     """One compiled part; a part without markup costs nothing to render."""
 
-    __slots__ = ("_constant", "_parts", "_template", "_value", "names", "where")
+    __slots__ = ("_constant", "_parts", "_template", "_value", "names", "personal", "where")
 
     def __init__(self, env: Environment, source: str, where: str) -> None:
         self.where = where
         self.names: frozenset[str] = frozenset()
         """`links.accept`, `code` where it names them."""
+        self.personal = False
+        """Whether it may say something else to another recipient."""
         self._template: JinjaTemplate | None = None
         self._parts: tuple[str | tuple[str, ...], ...] = ()
         self._value = env.finalize
@@ -148,6 +150,7 @@ class Text:
                 if name.name in ("self", "super"):
                     raise TemplateError(f"{where}: line {name.lineno}: {name.name} may not be used here")
             self.names = frozenset(_linked(tree))
+            self.personal = bool(self.names) or _personal(tree)
             self._parts = _plain_parts(tree)
             self._template = env.from_string(tree)
         except TemplateSyntaxError as error:
@@ -209,6 +212,15 @@ def _plain_parts(tree: nodes.Template) -> tuple[str | tuple[str, ...], ...]:
     return tuple(pieces)
 
 
+def _personal(tree: nodes.Template) -> bool:
+    """Whether it names the recipient, their zone (as `local` does), or anything that is not the same for all: what is not known to
+    be common counts as personal.
+    """
+    free = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "load"}
+    bound = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+    return not free <= bound | {"ticket", "event"} or any(one.name == "local" for one in tree.find_all(nodes.Filter))
+
+
 def _linked(tree: nodes.Template) -> Iterator[str]:
     for name in tree.find_all(nodes.Name):
         if name.name == "code":
@@ -225,6 +237,7 @@ class CompiledTemplate:
 
     __slots__ = (
         "_buttons", "_html", "_markdown", "_text", "_title", "_url", "_url_label", "_variables", "actions", "codes", "linked",
+        "personal",
     )  # fmt: skip
 
     def __init__(self, template: Template, where: str) -> None:
@@ -250,6 +263,8 @@ class CompiledTemplate:
         offered = {name.removeprefix("links.") for name in names if name.startswith("links.")}
         self.actions = tuple(sorted(offered | {action for _, _, action in self._buttons if action}))
         self.linked = bool(self.actions) or "code" in names
+        self.personal = self.linked or any(text.personal for text in texts)
+        """Whether its words may differ between recipients of one event."""
 
     def render(self, facts: Mapping[str, Any], provider: str = "") -> Content:
         """The message for one recipient. `facts["action_values"]` maps an action to what its button carries, `action_urls` to where

@@ -93,13 +93,14 @@ class Texts(Column):
     __slots__ = ()
 
     def encoded(self) -> list[bytes]:
+        known: dict[str | None, bytes] = {None: _NONE}  # most columns say the same again and again
         found = []
         for one in self.values:
-            if one is None:
-                found.append(_NONE)
-            else:
+            written = known.get(one)
+            if written is None:
                 data = one.encode()
-                found.append(_length(len(data)) + data)
+                written = known[one] = _length(len(data)) + data
+            found.append(written)
         return found
 
 
@@ -127,7 +128,14 @@ class Instants(Column):
     __slots__ = ()
 
     def encoded(self) -> list[bytes]:
-        return [_NONE if one is None else _long(8, (one - _EPOCH) // _MICRO) for one in self.values]
+        known: dict[datetime | None, bytes] = {None: _NONE}
+        found = []
+        for one in self.values:
+            written = known.get(one)
+            if written is None:
+                written = known[one] = _long(8, (one - _EPOCH) // _MICRO)
+            found.append(written)
+        return found
 
 
 def _register(kind: type[Column], array_oid: int) -> None:
