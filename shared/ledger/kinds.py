@@ -22,10 +22,13 @@ class Kind:
     name: str
     table: str
     stateful: bool
+    leaves: bool = False
+    """Whether a service that has nothing to wait for forgets its agenda row; who wakes it again makes a new one. For kinds with
+    many items that are done once and for all, whose handler does not go by `seen_version`."""
 
 
 TICKET = Kind("ticket", "ledger.ticket", stateful=True)
-DELIVERY = Kind("delivery", "notifier.message", stateful=False)
+DELIVERY = Kind("delivery", "notifier.message", stateful=False, leaves=True)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind

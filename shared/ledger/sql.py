@@ -84,6 +84,12 @@ where a.service = x.service and a.kind = x.kind and a.id = x.id
 """
 """The agenda rows of those who decided."""
 
+LEAVE = """
+delete from ledger.agenda a using unnest(%(services)s, %(kinds)s, %(ids)s) as x (service, kind, id)
+where a.service = x.service and a.kind = x.kind and a.id = x.id
+"""
+"""The agenda rows of items that are done (`Kind.leaves`): a million sent messages need no row each."""
+
 SIBLINGS = """
 select a.service, a.id, a.seen_version, a.due_at,
     a.failures = 0 and a.crashes = 0 and a.quarantined_at is null as sound

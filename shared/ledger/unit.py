@@ -244,13 +244,26 @@ class Unit:
             # sorted, so that two transactions never take agenda rows of new items in opposite order
             wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
             copying.write(connection, sql.WAKE, _agenda_columns(wakes))
-        fresh = [row for row in self._selves.values() if row["fresh"]]
-        known = [row for row in self._selves.values() if not row["fresh"]]
+        fresh: list[dict[str, Any]] = []
+        known: list[dict[str, Any]] = []
+        gone: list[dict[str, Any]] = []
+        for row in self._selves.values():
+            if row["due_at"] is None and KINDS[row["kind"]].leaves:
+                gone.append(row)
+            else:
+                (fresh if row["fresh"] else known).append(row)
         copying.copy(connection, sql.FRESH, [_agenda_line(row) for row in fresh])
         if known:
             copying.write(
                 connection, sql.SETTLE, _agenda_columns(known) | {"seen": arrays.Ints([row["seen"] for row in known])}
             )
+        if gone:
+            columns: dict[str, arrays.Column] = {
+                "services": arrays.Texts([row["service"] for row in gone]),
+                "kinds": arrays.Texts([row["kind"] for row in gone]),
+                "ids": arrays.Longs([row["id"] for row in gone]),
+            }
+            copying.write(connection, sql.LEAVE, columns)
         copying.send(connection)
 
 
