@@ -150,13 +150,15 @@ def _kept(
         tried["code"] = outcome.code
     if outcome.detail:
         tried["detail"] = outcome.detail
-    if outcome.provider_id:
-        tried["provider_id"] = outcome.provider_id
+    # a provider that has no ids of its own gives ours back: nothing to remember, and no index to write
+    provider_id = None if outcome.provider_id == f"sb-{row.id}" else outcome.provider_id
+    if provider_id:
+        tried["provider_id"] = provider_id
     if outcome.resend_safe:
         tried["safe"] = True
     changes.rows.append(
         Written(
-            row.id, work.version + len(events), verdict.state, verdict.reason, verdict.failures, outcome.provider_id,
+            row.id, work.version + len(events), verdict.state, verdict.reason, verdict.failures, provider_id,
             provider, tried, now,
         )
     )  # fmt: skip

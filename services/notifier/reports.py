@@ -137,6 +137,7 @@ def _of_inbox(work: Work) -> bool:
 
 def _kept(number: int, provider: str, report: Report, unit: Unit) -> Kept:
     return Kept(
-        number, provider, report.provider_id, report.other_ids, message_number(report.message_id), report.address,
+        number, provider, report.provider_id, report.other_ids,
+        message_number(report.message_id) or message_number(report.provider_id), report.address,
         ReceiptState(report.state), report.at, report.detail, report.bad_recipient, unit.now,
     )  # fmt: skip
