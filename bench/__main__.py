@@ -12,6 +12,8 @@ BENCHMARKS = (
     "classifier",
     "lookahead",
     "fanout_drivers",
+    "fanout",
+    "notify_faults",
     "oneclick",
     "board",
     "stalls",

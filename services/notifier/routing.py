@@ -25,6 +25,10 @@ from shared.playbook.messages import Provider
 
 TURN = timedelta(seconds=0.25)
 """A message whose provider has no room in this process is looked at again after this long."""
+GRID = timedelta(seconds=5)
+"""Messages that wait for a provider that cannot be reached come due together, at instants so far apart: each by itself would keep
+a worker busy with claims that end in waiting.
+"""
 BUDGET_SHARE = 0.1
 BUDGET_START, BUDGET_MOST, BUDGET_REFILL = 20.0, 500.0, 1.0
 BUDGET_WAIT = timedelta(seconds=10)
@@ -117,7 +121,8 @@ class Routes:
     def _dead(self, providers: Sequence[Provider], jitter: float) -> Wait:
         soonest = min(self._state(one).waits_until(self.now) for one in providers)
         names = ", ".join(one.name for one in providers)
-        return Wait(soonest + (soonest - self.now) * jitter * 0.5, f"no provider can be reached now ({names})")
+        until = on_grid(soonest + (soonest - self.now) * jitter * 0.5)
+        return Wait(until, f"no provider can be reached now ({names})")
 
     def _limited(self, row: Row, provider: Provider, jitter: float) -> Wait | None:
         if self.taken[provider.name] >= self.room.get(provider.name, 1 << 30):
@@ -131,6 +136,12 @@ class Routes:
             return Wait(self.now + timedelta(seconds=seconds), f"the limits of {provider.name} leave no room now", key)
         self.taken[provider.name] += 1
         return None
+
+
+def on_grid(at: datetime) -> datetime:
+    """The first instant of the grid that is not before `at`."""
+    past = timedelta(seconds=at.timestamp() % GRID.total_seconds())
+    return at if not past else at - past + GRID
 
 
 def asks(row: Row, provider: Provider) -> list[Ask]:

@@ -47,6 +47,7 @@ class Keeper:
     """Keeps `count` processes of each service running until the end of the block.
 
     Attributes:
+        services: which.
         points: crash points (service, name, range of passings) to arm newly started processes with, in turn.
         patience_seconds: how long a process has to get to its crash point before it may be killed like any other.
         hits: how often a process died at each point, by "service point". killed: how often we killed one, by service.
@@ -57,6 +58,7 @@ class Keeper:
     count: int = 1
     points: list[tuple[str, str, tuple[int, int]]] = field(default_factory=list)
     seed: int = 1
+    services: tuple[str, ...] = SERVICES
     patience_seconds: float = 10.0
     hits: Counter[str] = field(default_factory=Counter)
     killed: Counter[str] = field(default_factory=Counter)
@@ -80,7 +82,7 @@ class Keeper:
         self._thread.start()
         for _ in range(self.count):
             base = ports.block(len(SERVICES))
-            self.kept += [Kept(service, free_port(), base) for service in SERVICES]
+            self.kept += [Kept(service, free_port(), base) for service in self.services]
         with self._lock:
             for one in self.kept:
                 self._start(one)

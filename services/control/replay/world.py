@@ -455,6 +455,7 @@ class World:
                 self._due.setdefault((service, kind, lane), {})[number] = row.due_at
         if kind == "delivery" and row.due_at is None:
             del self._agenda[service, kind, number]
+            self.mirror.drop("ledger.agenda", (kind, number, service))
             self._versions.pop(number, None)
 
     def rouse(self, service: str, number: int, at: datetime) -> None:
