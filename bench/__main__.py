@@ -14,6 +14,7 @@ BENCHMARKS = (
     "fanout_drivers",
     "fanout",
     "notify_faults",
+    "notify_promises",
     "oneclick",
     "board",
     "stalls",
