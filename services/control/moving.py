@@ -6,8 +6,9 @@ A ticket runs under one version (`ticket.playbook`), read by every service when 
     whole      its clocks are counted anew from their start under the new version alone
     undo       its clocks are what they would be had the version never reached it
 
-What has begun under the old version goes on as it began: an assignment, a flow, a running escalation, a planned message. A ticket
-that needs a group which the new version does not have stays where it is, and is listed.
+Its case goes along, node by node (`cases`). What else has begun under the old version goes on as it began: an assignment, a running
+escalation, a planned message. A ticket whose case has no place in the new version, or that needs a group which it does not have,
+stays where it is, and is listed.
 
 Tickets are moved a few hundred at a time, in their own short transactions and in the bulk lane, so that nobody waits for them.
 Which are still to be moved is read from the tickets themselves, so a move that was cut off goes on when it is asked for again.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 
 from services.control import platform
+from services.control.cases import Before, Cases, Way
 from services.sla.ahead import Ahead, look_ahead
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New
@@ -42,9 +44,10 @@ def nobody_watches(_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """One running ticket: what a move would change of its clocks, or why it `stays` where it is."""
+    """One running ticket: what a move would change of its clocks and its case, or why it `stays` where it is."""
 
     ahead: Ahead
+    way: Way
     stays: str | None
 
 
@@ -63,20 +66,20 @@ def foresee(
 ) -> Iterator[Foreseen]:
     """Every running ticket that is not under `candidate` yet, in id order. Nothing is written."""
     now = business.now(connection)
+    cases = Cases(deps, connection, now)
     for ahead in look_ahead(deps, connection, candidate, "whole" if mode == "whole" else "from-now", now):
         progress(1)
-        old = deps.playbooks.get(connection, ahead.ticket.playbook)
-        yield Foreseen(ahead, why_it_stays(ahead.ticket, old, candidate))
+        way = cases.onto(ahead.ticket, candidate)
+        yield Foreseen(ahead, way, why_it_stays(cases.after(ahead.ticket, way), way, candidate))
 
 
-def why_it_stays(ticket: Ticket, old: Playbook, new: Playbook) -> str | None:
-    """Why the ticket cannot go on under `new`; None: it can. Its flow goes on under the version it began with."""
-    wanted = {ticket.group, *(node.group for node in ticket.nodes)}
-    if ticket.flow is not None:
-        flow = next((one for one in old.document.flows if one.name == ticket.flow.flow), None)
-        movers = () if flow is None else (flow.responsible, *(node.responsible for node in flow.nodes))
-        wanted |= {one.group for one in movers if one is not None}
-    gone = sorted(group for group in wanted if group is not None and group not in new.document.groups)
+def why_it_stays(after: Ticket, way: Way, new: Playbook) -> str | None:
+    """Why the ticket cannot go on under `new`, where it would stand as `after`; None: it can."""
+    if way.stays is not None:
+        return way.stays
+    wanted = {after.group, after.home_group, *(node.group for node in after.nodes)}
+    named = (one for one in wanted if one is not None and not one.startswith("role:"))
+    gone = sorted(one for one in named if one not in new.document.groups)
     return f"there is no group {gone[0]} there" if gone else None
 
 
@@ -136,14 +139,21 @@ class Mover:
             if not found:
                 connection.rollback()
                 return []
-            unit = Unit(connection, business.now(connection), self.actor, self.version, given=True)
+            now = business.now(connection)
+            unit = Unit(connection, now, self.actor, self.version, given=True)
+            cases = Cases(self.deps, connection, now)
             backwards = [
                 ticket for ticket in found if ticket.moved_from is not None and ticket.playbook != self.version
             ]
             touched = _touched(connection, backwards)
+            before = {} if under.exactly is None else cases.before([one.id for one in found], under.exactly)
             for ticket in found:
-                data = self._one(connection, unit, ticket, event)
-                if data is not None and (data.undoes is None or ticket.id in touched):
+                data = event(ticket)
+                if data is None:
+                    self.done.stayed[ticket.id] = "it began under that version"
+                    continue
+                went = self._one(unit, cases, ticket, data, under.exactly, before.get(ticket.id))
+                if went and (data.undoes is None or ticket.id in touched):
                     self.done.touched.append(ticket.id)
             unit.flush()
             connection.commit()
@@ -151,20 +161,31 @@ class Mover:
         self.progress(len(found))
         return [ticket.id for ticket in found]
 
-    def _one(self, connection: Connection, unit: Unit, ticket: Ticket, event: Making) -> e.TicketRepinned | None:
-        data, get = event(ticket), self.deps.playbooks.get
-        why: str | None = "it began under that version"
-        if data is not None and data.undoes is not None:
-            why = None
-        elif data is not None:
-            why = why_it_stays(ticket, get(connection, ticket.playbook), get(connection, data.version))
-        if data is None or why is not None:
-            self.done.stayed[ticket.id] = why or ""
-            return None
-        unit.append_to_ticket(ticket, (New(data, {"why": f"apply --running {data.mode}"}),), by="sla")
+    def _one(
+        self,
+        unit: Unit,
+        cases: Cases,
+        ticket: Ticket,
+        data: e.TicketRepinned,
+        undone: int | None,
+        before: Before | None,
+    ) -> bool:
+        """Move one ticket and its case; False: it stays."""
+        there = self.deps.playbooks.get(unit.connection, data.version)
+        way = cases.onto(ticket, there) if undone is None else cases.off(ticket, undone, there, before)
+        # a version that the ticket was under before has its groups
+        why = way.stays if data.undoes is not None else why_it_stays(cases.after(ticket, way), way, there)
+        if why is not None:
+            self.done.stayed[ticket.id] = why
+            return False
+        reason = {"why": f"apply --running {data.mode}"}
+        # the case first: a ticket counts as untouched when nothing happened after it was given its version
+        unit.append_to_ticket(ticket, tuple(New(one, reason) for one in (*way.events, data)), by="sla")
         unit.wake("sla", "ticket", ticket.id, "bulk")
+        if way.events:  # the timers of its nodes may be others now
+            unit.wake("escalation", "ticket", ticket.id, "bulk")
         self.done.moved += 1
-        return data
+        return True
 
 
 def clock_lane(deps: Deps, engine: Engine, lane: str) -> Lane:

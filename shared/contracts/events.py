@@ -449,7 +449,8 @@ class SlaCancelled(Data, frozen=True, kw_only=True):
 class FlowMoved(Data, frozen=True, kw_only=True):
     """The case took a step in its flow; `state` is the case after it. What the step opened and closed follows in the same append.
 
-    `step`: started, completed, waived (then `material` and `reason`), jumped, expired, migrated, ended.
+    `step`: started, completed, waived (then `material` and `reason`), jumped, expired, migrated, ended. `nodes`: of visits that a
+    migration kept, the instants at which their timers fire from here on.
     """
 
     type: ClassVar[str] = "flow.moved"
@@ -461,6 +462,7 @@ class FlowMoved(Data, frozen=True, kw_only=True):
     visit: int = 0
     material: str | None = None
     reason: str = ""
+    nodes: tuple[NodeDue, ...] = ()
 
 
 class NodeEntered(Data, frozen=True, kw_only=True):

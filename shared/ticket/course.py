@@ -15,7 +15,7 @@ import msgspec
 
 from shared.calendar.business import ALWAYS_OPEN, BusinessCalendar
 from shared.contracts import events as e
-from shared.ticket.flow import engine, migrate
+from shared.ticket.flow import engine
 from shared.ticket.flow.model import Node as Drawn
 from shared.ticket.flow.model import Siblings, TimeBase, span
 from shared.ticket.flow.program import Facts, Program
@@ -82,7 +82,7 @@ def begin(ticket: Ticket, course: Course) -> Events | Stopped:
     What is needed for the opening was asked at the door; a ticket that came to this kind later begins without it.
     """
     result = engine.start(course.program, course.facts(ticket), version=course.version, earlier=ticket.flow, ready=True)
-    return _events(ticket, course, result, "started")
+    return events_of(ticket, course, result, "started")
 
 
 def complete(
@@ -108,7 +108,7 @@ def complete(
     new = {name: value for name, value in (fields or {}).items() if ticket.fields.get(name) != value}
     first: Events = (e.TicketSet(fields=new),) if new else ()
     done = Done(outcome, dict(material or {}), token.waived if token is not None else ())
-    return _events(ticket, course, result, "completed", token, by=by, first=first, done=done)
+    return events_of(ticket, course, result, "completed", token, by=by, first=first, done=done)
 
 
 def waive(ticket: Ticket, course: Course, node: str, material: str, reason: str) -> Events | Stopped:
@@ -118,7 +118,7 @@ def waive(ticket: Ticket, course: Course, node: str, material: str, reason: str)
     if result.refused is None and result.state == state:
         return ()
     token = state.token(node)
-    return _events(ticket, course, result, "waived", token, material=material, reason=reason)
+    return events_of(ticket, course, result, "waived", token, material=material, reason=reason)
 
 
 def jump(
@@ -137,7 +137,7 @@ def jump(
     state = _state(ticket)
     treat = None if siblings is None else Siblings(siblings)
     result = engine.jump(course.program, state, node, to, course.facts(ticket), visit=visit, siblings=treat, free=free)
-    return _events(ticket, course, result, "jumped", state.token(node, visit), by=by, reason=reason)
+    return events_of(ticket, course, result, "jumped", state.token(node, visit), by=by, reason=reason)
 
 
 def expire(ticket: Ticket, course: Course, node: str, visit: int, timer: int) -> Events | Stopped:
@@ -147,7 +147,7 @@ def expire(ticket: Ticket, course: Course, node: str, visit: int, timer: int) ->
     result = engine.expire(course.program, state, node, timer, course.facts(ticket), visit=visit)
     if result.refused is None and result.state == state:
         return ()
-    return _events(ticket, course, result, "expired", token)
+    return events_of(ticket, course, result, "expired", token)
 
 
 def end(ticket: Ticket, reason: str) -> Events:
@@ -159,32 +159,6 @@ def end(ticket: Ticket, reason: str) -> Events:
     moved = e.FlowMoved(flow=state.flow, version=state.version, step="ended", state=dump(over), reason=reason)
     closed = (e.NodeCompleted(node=one.name, visit=one.visit, cancelled=True) for one in ticket.nodes)
     return (moved, *closed)
-
-
-def move(
-    ticket: Ticket, old: Course, new: Course, mapping: migrate.NodeMapping | None = None
-) -> tuple[Events, migrate.Plan]:
-    """The ticket's case on another version of its flow: the events, and the plan with every obstacle (then no events).
-
-    `mapping` is `new.program.flow.moved` unless given. Running it without using the events is the dry run.
-    """
-    chosen = new.program.flow.moved if mapping is None else mapping
-    known = {name: to for name, to in chosen.items() if name in old.program.nodes}
-    facts = new.facts(ticket)
-    plan = migrate.migrate(_state(ticket), old.program, new.program, known, version=new.version, facts=facts)
-    if not plan.possible or plan.state == ticket.flow:
-        return (), plan
-    gone = tuple(one.visit for one in plan.moves if not one.kept)
-    came = tuple(one.to for one in plan.moves if one.to is not None and not one.kept)
-    result = Result(
-        state=plan.state,
-        entered=(*came, *plan.result.entered),
-        cancelled=(*gone, *plan.result.cancelled),
-        joined=plan.result.joined,
-    )
-    found = _events(ticket, new, result, "migrated")
-    assert not isinstance(found, Stopped)
-    return found, plan
 
 
 def instants(ticket: Ticket, course: Course) -> tuple[e.NodeDue, ...]:
@@ -233,7 +207,7 @@ def _stopped(refusal: Refusal) -> Stopped:
     return Stopped(code, detail, refusal.missing)
 
 
-def _events(
+def events_of(
     ticket: Ticket,
     course: Course,
     result: Result,
@@ -245,13 +219,15 @@ def _events(
     done: Done = Done(),
     material: str | None = None,
     reason: str = "",
+    nodes: tuple[e.NodeDue, ...] = (),
 ) -> Events | Stopped:
+    """What the engine found as the events that record it; of a refusal, why."""
     if result.refused is not None:
         return _stopped(result.refused)
     state = result.state
     moved = e.FlowMoved(
         flow=state.flow, version=state.version, step=step, state=dump(state), node=token.node if token else "",
-        visit=token.visit if token else 0, material=material, reason=reason,
+        visit=token.visit if token else 0, material=material, reason=reason, nodes=nodes,
     )  # fmt: skip
     told: list[e.Data] = [*first, moved]
     for visit in result.completed:
@@ -295,7 +271,7 @@ def _entered(ticket: Ticket, course: Course, visit: Visit, by: str, before: Tick
         chain=drawn.chain,
         expected_seconds=None if expected is None else expected.total_seconds(),
         wall=wall,
-        timers=tuple(_after(span(one.after), course, wall=one.time is TimeBase.WALL) for one in drawn.timers),
+        timers=firing(drawn, course),
     )
     if person is None or not course.people.available(person, course.now):
         return [data]
@@ -336,6 +312,11 @@ def _meant(ticket: Ticket, course: Course, drawn: Drawn) -> tuple[str | None, st
         group = course.people.home(last) if last is not None else None
         return group or ticket.home_group or ticket.group, last if group is not None else None, False
     return ticket.home_group or ticket.group, ticket.owner, True
+
+
+def firing(drawn: Drawn, course: Course) -> tuple[datetime, ...]:
+    """When the timers of a visit that begins with the step fire."""
+    return tuple(_after(span(one.after), course, wall=one.time is TimeBase.WALL) for one in drawn.timers)
 
 
 def _after(length: timedelta, course: Course, *, wall: bool) -> datetime:

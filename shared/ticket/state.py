@@ -334,10 +334,8 @@ def _paused(t: Ticket, d: e.TicketPaused, at: datetime) -> _Changes:
 
 
 def _resumed(t: Ticket, d: e.TicketResumed, _: datetime) -> _Changes:
-    nodes = t.nodes
-    for due in d.nodes:
-        nodes = _with(nodes, due, due_at=due.due_at, timers=due.timers)
-    return {"status": _working(t.assignee, t.accepted), "pause_reason": None, "paused_at": None, "nodes": nodes}
+    over: _Changes = {"pause_reason": None, "paused_at": None}
+    return {"status": _working(t.assignee, t.accepted), **over, "nodes": _due(t.nodes, d.nodes)}
 
 
 def _resolved(t: Ticket, _d: e.TicketResolved, at: datetime) -> _Changes:
@@ -390,8 +388,8 @@ def _repinned(t: Ticket, d: e.TicketRepinned, _: datetime) -> _Changes:
 
 
 def _flow_moved(t: Ticket, d: e.FlowMoved, _: datetime) -> _Changes:
-    flow = msgspec.convert(d.state, FlowState)
-    return {"flow": flow, **_main(t, t.nodes, flow)}
+    flow, nodes = msgspec.convert(d.state, FlowState), _due(t.nodes, d.nodes)
+    return {"flow": flow, "nodes": nodes, **_main(t, nodes, flow)}
 
 
 def _node_entered(t: Ticket, d: e.NodeEntered, at: datetime) -> _Changes:
@@ -511,6 +509,13 @@ def _on_main(t: Ticket, d: Any) -> bool:
 def _with(nodes: tuple[Node, ...], where: Any, **changes: Any) -> tuple[Node, ...]:
     """The open visits, the one that `where` names changed."""
     return tuple(replace(n, **changes) if (n.name, n.visit) == (where.node, where.visit) else n for n in nodes)
+
+
+def _due(nodes: tuple[Node, ...], instants: tuple[e.NodeDue, ...]) -> tuple[Node, ...]:
+    """The open visits with these instants."""
+    for one in instants:
+        nodes = _with(nodes, one, due_at=one.due_at, timers=one.timers)
+    return nodes
 
 
 def _with_main(t: Ticket, **changes: Any) -> tuple[Node, ...]:

@@ -94,7 +94,7 @@ def _preview(given: Deps, connection: Connection, playbook: Playbook, mode: str)
         if one.stays is not None:
             stay += 1
             print(f"{one.ahead.ticket.number} stays under version {one.ahead.ticket.playbook}: {one.stays}")
-        elif one.ahead.changes:
+        elif one.ahead.changes or one.way.lines:
             changed += 1
             broken += any(change.breaks for change in one.ahead.changes)
             _print_changes(one)
@@ -109,6 +109,8 @@ def _preview(given: Deps, connection: Connection, playbook: Playbook, mode: str)
 def _print_changes(one: Foreseen) -> None:
     for change in one.ahead.changes:
         print(f"{one.ahead.ticket.number} {change_of_clock(change.metric, change.before, change.after)}")
+    for line in one.way.lines:
+        print(f"{one.ahead.ticket.number} {line}")
 
 
 def _undo(given: Deps, engine: Engine, number: int) -> int:

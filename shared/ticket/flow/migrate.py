@@ -201,5 +201,6 @@ class _Migration:
         )
         self._moves.append(move)
         waived = tuple(name for name in token.waived if name in asks)
-        fired = tuple(timer for timer in token.fired if timer < len(self._new.nodes[target].timers))
+        same = self._old.nodes[token.node].timers == self._new.nodes[target].timers
+        fired = token.fired if same and target == token.node else ()
         return replace(token, node=target, visit=visit, waived=waived, fired=fired)
