@@ -199,6 +199,10 @@ def _flows(playbook: Playbook) -> Iterator[Finding]:
         for place, need in enumerate(flow.needs):
             if need.field is None:
                 yield (*at, "needs", place), "a ticket is opened with fields; ask for this at its first node", False
+        for place, node in enumerate(flow.nodes):
+            if node.service is not None and node.service not in document.enrichments:
+                why = f"{node.service!r} is no enrichment: whatever completes this node does so over HTTP"
+                yield (*at, "nodes", place, "service"), why, True
         chains = (((*at, "nodes", i, "chain"), node.chain) for i, node in enumerate(flow.nodes))
         yield from _names(chains, [chain.name for chain in document.chains], "chain")
 

@@ -35,6 +35,8 @@ class Case:
     events: list[New] = field(default_factory=list)
     due_at: datetime | None = None
     classified: Classified | None = None
+    asking: set[Place] = field(default_factory=set)
+    """Nodes that an outside system is about to complete: nobody is given them meanwhile."""
 
     def append(self, data: e.Data, at: datetime, reason: dict[str, Any] | None = None) -> None:
         """Add an event, and see the ticket as it is after it."""
@@ -54,6 +56,7 @@ class Case:
             and ticket.assignee is None
             and ticket.offered_to is None
             and ticket.group is not None
+            and (ticket.node, ticket.visit) not in self.asking
         )
 
     @property
@@ -62,7 +65,8 @@ class Case:
         ticket = self.ticket
         if not ticket.nodes or not ticket.is_open or ticket.status == "pending":
             return []
-        return [one for one in ticket.sides if one.assignee is None and one.group is not None]
+        free = [one for one in ticket.sides if one.assignee is None and one.group is not None]
+        return [one for one in free if (one.name, one.visit) not in self.asking]
 
     @property
     def base(self) -> int:

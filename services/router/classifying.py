@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -16,6 +16,7 @@ from services.router.asking.fetcher import Question
 from services.router.cases import Case
 from services.router.domain.answers import Awaiting, Enriched, Predict
 from services.router.domain.classify import Classified
+from services.router.outside import Asker, heard
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
 from shared.ledger.claim import events_after
@@ -24,29 +25,6 @@ from shared.playbook.enrichment import address
 from shared.ticket.state import Ticket
 
 log = structlog.get_logger()
-
-
-class Asker(Protocol):
-    """Whoever asks outside systems; `asks` False: nobody is asked, rules go on with defaults at once."""
-
-    asks: bool
-
-    def refused(self, name: str) -> bool: ...
-
-    def ask(self, questions: Sequence[Question]) -> None: ...
-
-
-class Nobody:
-    """Asks nobody."""
-
-    asks = False
-
-    def refused(self, name: str) -> bool:
-        """Never refuses what is never asked."""
-        return False
-
-    def ask(self, questions: Sequence[Question]) -> None:
-        """Drops the questions: nobody hears them."""
 
 
 @dataclass(slots=True)
@@ -118,23 +96,11 @@ class Classifying:
         def enrich(name: str, facts: Mapping[str, Any]) -> Enriched | None:
             config = classifier.routing.enrichments[name]
             url = address(config.url, facts)
-            if url is None:
-                return classifier.default(name, facts, "a fact that its address needs is missing")
-            if not self._asker.asks:
-                return classifier.default(name, facts, "nobody is asked here", url)
-            answer = answers.get((name, url))
-            since = one.put_off.asked_at if one.put_off is not None else None
-            if answer is not None and (answer.expires_at > now or (since is not None and answer.fetched_at >= since)):
-                if answer.failure is not None:
-                    return classifier.default(name, facts, answer.failure, url)
-                fresh = since is not None and answer.fetched_at >= since
-                return Enriched(name, answer.facts, "answer" if fresh else "cache", "", url)
-            if one.put_off is not None and now >= one.put_off.until:
-                return classifier.default(name, facts, f"no answer within {config.timeout}", url)
-            if self._asker.refused(name):
-                return classifier.default(name, facts, "it failed too often, and is left alone for a while", url)
-            one.wanted = (name, url)
-            return None
+            answer = None if url is None else answers.get((name, url))
+            found = heard(self._asker, name, config, url, answer, one.put_off, now)
+            if found is None and url is not None:
+                one.wanted = (name, url)
+            return found
 
         said = classifier.begin(one.facts, predict, enrich)
         return None if isinstance(said, Awaiting) else said

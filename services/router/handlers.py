@@ -8,7 +8,7 @@ from datetime import datetime
 from services.router import drain, presence, store
 from services.router.book import Book
 from services.router.cases import Case, named_of, request_of, side_request_of
-from services.router.classifying import Asker, Classifying, Nobody
+from services.router.classifying import Classifying
 from services.router.compiled import Compiled, compiled
 from services.router.domain.assign import Assigner
 from services.router.domain.desk import Request, in_order
@@ -16,6 +16,8 @@ from services.router.domain.lookahead import plan
 from services.router.domain.outcomes import Assigned, Outcome
 from services.router.domain.pool import Turns
 from services.router.models import Models
+from services.router.outside import Asker, Nobody
+from services.router.stations import Stations
 from services.router.store import Held, Wait
 from shared.contracts import events as e
 from shared.directory.people import Directory
@@ -36,6 +38,7 @@ class RouteTickets:
     def __init__(self, deps: Deps, tables: store.Tables = store, asker: Asker | None = None) -> None:
         self._deps, self._tables = deps, tables
         self._classifying = Classifying(asker or Nobody())
+        self._stations = Stations(deps, asker or Nobody())
         self._models = Models()
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
@@ -51,6 +54,7 @@ class RouteTickets:
         for case in cases:
             if case.classified is not None and case.ticket.flow is None:
                 _begin(case, directory, unit.now)
+        self._stations.run(unit, cases, directory)
         moods = _expire(cases, unit.now)
         if moods:
             directory = presence.put(self._deps, unit, directory, moods)

@@ -62,4 +62,4 @@ def course(
     def facts(ticket: Ticket) -> Facts:
         return {**live_facts(ticket), **beside}
 
-    return Course(program, playbook.number, facts, now, hours, people)
+    return Course(program, playbook.number, facts, now, hours, people, frozenset(playbook.document.enrichments))

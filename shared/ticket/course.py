@@ -48,7 +48,10 @@ NOBODY = Nobody()
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a step needs: the flow of `version`, ready to run; the ticket's facts; open time; people; and the instant."""
+    """What a step needs: the flow of `version`, ready to run; the ticket's facts; open time; people; and the instant.
+
+    `asked`: the connectors of service nodes that the product runs itself; nobody is given such a node at once.
+    """
 
     program: Program
     version: int
@@ -56,6 +59,7 @@ class Course:
     now: datetime
     hours: BusinessCalendar = ALWAYS_OPEN
     people: People = NOBODY
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +277,7 @@ def _entered(ticket: Ticket, course: Course, visit: Visit, by: str, before: Tick
         wall=wall,
         timers=firing(drawn, course),
     )
-    if person is None or not course.people.available(person, course.now):
+    if person is None or drawn.service in course.asked or not course.people.available(person, course.now):
         return [data]
     number = ticket.next_assignment
     side = _is_side(ticket, visit)

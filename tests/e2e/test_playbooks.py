@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from services.control import publish
 from shared.contracts.intake import RequesterIn
 from shared.playbook.source import read_folder
 from shared.ticket import commands as c
+from tests.support.http_sink import Answer, HttpSink
 from tests.support.world import PNG, START, World, world
 
 SHIPPED = ("selected", "service", "production", "repair", "after-sales")
@@ -78,43 +77,26 @@ def test_service_a_hardware_problem_needs_its_material_and_may_jump_back(databas
 # ---- production ------------------------------------------------------------
 
 
-class _Mes(BaseHTTPRequestHandler):
-    """A stub of a manufacturing execution system: `/devices/ID` says whether the device stands."""
-
-    status = "stopped"
-    asked: list[str] = []
-
-    def do_GET(self) -> None:
-        type(self).asked.append(self.path)
-        body = json.dumps({"status": self.status}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
 @contextmanager
-def _plant(database_url: str, tmp_path: Path, status: str) -> Iterator[tuple[World, list[str]]]:
-    """The shipped production playbook, with its MES at the stub's address."""
-    stub = type("Stub", (_Mes,), {"status": status, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), stub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+def _plant(database_url: str, tmp_path: Path, status: str) -> Iterator[tuple[World, HttpSink]]:
+    """The shipped production playbook, with its manufacturing execution system at a stub's address."""
+    with HttpSink() as mes:
+        _says(mes, status)
         folder = tmp_path / "production"
         folder.mkdir()
-        port = server.server_address[1]
         for name, value in read_folder(publish.find("production")).sections.items():
-            text = yaml.safe_dump({name: value}, allow_unicode=True).replace("127.0.0.1:18090", f"127.0.0.1:{port}")
+            text = yaml.safe_dump({name: value}, allow_unicode=True).replace("127.0.0.1:18090", f"{mes.host}:{mes.port}")
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         with world(database_url, folder) as plant:
-            yield plant, stub.asked
-    finally:
-        server.shutdown()
-        server.server_close()
+            yield plant, mes
+
+
+def _says(mes: HttpSink, status: str) -> None:
+    mes.script("/devices", then=Answer(body=json.dumps({"status": status}).encode()))
+
+
+def _asked(mes: HttpSink) -> list[str]:
+    return [one.path for one in mes.to("/devices")]
 
 
 def _reported(plant: World, subject: str) -> int:
@@ -128,10 +110,10 @@ def _photos(plant: World, number: int) -> dict[str, list[str]]:
 def test_production_the_live_device_status_decides_the_way_and_photos_are_required(
     database_url: str, tmp_path: Path
 ) -> None:
-    with _plant(database_url, tmp_path, "stopped") as (plant, asked):
+    with _plant(database_url, tmp_path, "stopped") as (plant, mes):
         assert plant.submit(subject="机械臂报警", kind="exception").missing == ("device",)
         number = _reported(plant, "机械臂报警")
-        assert asked == ["/devices/R-7"]
+        assert _asked(mes) == ["/devices/R-7"]
         ticket = plant.ticket(number)
         assert (ticket.node, ticket.priority, ticket.labels["device_status"].value) == (
             "preliminary",
@@ -144,8 +126,10 @@ def test_production_the_live_device_status_decides_the_way_and_photos_are_requir
         refused = plant.act(number, c.CompleteNode(node="preliminary", material={"photo": ["a1", "a2"]}), owner).refused
         assert refused is not None
         assert refused.missing == ("photo",)
+        plant.wait(minutes=4)
         ticket = plant.done(number, c.CompleteNode(node="preliminary", material=_photos(plant, number)), owner)
         assert (ticket.node, ticket.group) == ("repair", "maintenance")
+        assert _asked(mes) == ["/devices/R-7", "/devices/R-7"]  # and again when the check is done
         plant.done(number, c.CompleteNode(node="repair", fields={"cause": "bearing"}), str(ticket.assignee))
         assert plant.act(number, c.Waive(node="quality", material="first-piece", reason="hurry"), "shen.yun").refused
         ticket = plant.done(
@@ -156,10 +140,37 @@ def test_production_the_live_device_status_decides_the_way_and_photos_are_requir
 
 
 def test_production_a_running_device_goes_straight_to_quality_review(database_url: str, tmp_path: Path) -> None:
-    with _plant(database_url, tmp_path, "running") as (plant, _):
+    with _plant(database_url, tmp_path, "running") as (plant, mes):
         number = _reported(plant, "产品划痕不良")
         ticket = plant.done(number, c.CompleteNode(node="preliminary", material=_photos(plant, number)), "ding.li")
         assert (ticket.node, ticket.group, ticket.labels["device_status"].value) == ("quality", "quality", "running")
+
+
+def test_production_what_the_device_does_when_the_check_is_done_counts_and_not_what_it_did_before(
+    database_url: str, tmp_path: Path
+) -> None:
+    with _plant(database_url, tmp_path, "stopped") as (plant, mes):
+        restarted, broke, silent = (_reported(plant, "产品划痕不良") for _ in range(3))
+        assert _asked(mes) == ["/devices/R-7"]  # one answer serves all that come within its five seconds
+        plant.wait(seconds=6)
+        _says(mes, "running")
+        again = _reported(plant, "产品划痕不良")
+        assert plant.ticket(again).labels["device_status"].value == "running"
+        assert len(_asked(mes)) == 2
+        ticket = plant.done(restarted, c.CompleteNode(node="preliminary", material=_photos(plant, restarted)), "ding.li")
+        assert (ticket.node, ticket.labels["device_status"].value, len(_asked(mes))) == ("quality", "stopped", 2)
+        plant.wait(seconds=6)
+        _says(mes, "stopped")
+        assert plant.done(again, c.CompleteNode(node="preliminary", material=_photos(plant, again)), "ding.li").node == "repair"
+        assert len(_asked(mes)) == 3
+        (asked,) = [one for one in plant.events(again, "node.completed") if one.data.node == "device"]
+        assert asked.data.material == {"mes": {"status": "stopped"}}
+        assert asked.reason["enriched"]["mes"]["from"] == "answer"
+        plant.wait(seconds=6)
+        mes.script("/devices", then=Answer(status=503))
+        ticket = plant.done(silent, c.CompleteNode(node="preliminary", material=_photos(plant, silent)), "ding.li")
+        assert ticket.node == "repair"  # it stood when it was reported
+        assert plant.done(broke, c.Close(), "ding.li").status == "closed"
 
 
 def test_production_a_timeout_copies_the_vice_president_and_opens_a_joint_response(
