@@ -85,7 +85,9 @@ def _plant(database_url: str, tmp_path: Path, status: str) -> Iterator[tuple[Wor
         folder = tmp_path / "production"
         folder.mkdir()
         for name, value in read_folder(publish.find("production")).sections.items():
-            text = yaml.safe_dump({name: value}, allow_unicode=True).replace("127.0.0.1:18090", f"{mes.host}:{mes.port}")
+            text = yaml.safe_dump({name: value}, allow_unicode=True).replace(
+                "127.0.0.1:18090", f"{mes.host}:{mes.port}"
+            )
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         with world(database_url, folder) as plant:
             yield plant, mes
@@ -140,7 +142,7 @@ def test_production_the_live_device_status_decides_the_way_and_photos_are_requir
 
 
 def test_production_a_running_device_goes_straight_to_quality_review(database_url: str, tmp_path: Path) -> None:
-    with _plant(database_url, tmp_path, "running") as (plant, mes):
+    with _plant(database_url, tmp_path, "running") as (plant, _):
         number = _reported(plant, "产品划痕不良")
         ticket = plant.done(number, c.CompleteNode(node="preliminary", material=_photos(plant, number)), "ding.li")
         assert (ticket.node, ticket.group, ticket.labels["device_status"].value) == ("quality", "quality", "running")
@@ -157,11 +159,16 @@ def test_production_what_the_device_does_when_the_check_is_done_counts_and_not_w
         again = _reported(plant, "产品划痕不良")
         assert plant.ticket(again).labels["device_status"].value == "running"
         assert len(_asked(mes)) == 2
-        ticket = plant.done(restarted, c.CompleteNode(node="preliminary", material=_photos(plant, restarted)), "ding.li")
+        ticket = plant.done(
+            restarted, c.CompleteNode(node="preliminary", material=_photos(plant, restarted)), "ding.li"
+        )
         assert (ticket.node, ticket.labels["device_status"].value, len(_asked(mes))) == ("quality", "stopped", 2)
         plant.wait(seconds=6)
         _says(mes, "stopped")
-        assert plant.done(again, c.CompleteNode(node="preliminary", material=_photos(plant, again)), "ding.li").node == "repair"
+        assert (
+            plant.done(again, c.CompleteNode(node="preliminary", material=_photos(plant, again)), "ding.li").node
+            == "repair"
+        )
         assert len(_asked(mes)) == 3
         (asked,) = [one for one in plant.events(again, "node.completed") if one.data.node == "device"]
         assert asked.data.material == {"mes": {"status": "stopped"}}
