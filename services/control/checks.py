@@ -16,7 +16,7 @@ from shared.oncall.errors import ScheduleError
 from shared.oncall.schedule import Schedule
 from shared.playbook import flows
 from shared.playbook.conditions import parse as parse_condition
-from shared.playbook.escalation import schedule_references
+from shared.playbook.escalation import Action, schedule_references
 from shared.playbook.facts import ConditionError
 from shared.playbook.messages import Target as AudienceTarget
 from shared.playbook.model import Playbook
@@ -137,11 +137,35 @@ def _chains(playbook: Playbook) -> Iterator[Finding]:
                 yield from _names([((*there, "group"), target.group)], document.groups, "group")
                 yield from _names([((*there, "schedule"), target.schedule)], document.schedules, "schedule")
                 yield from _names([((*there, "role"), target.role)], roles, "role that anybody has")
+    yield from _webhooks(playbook)
     names = [chain.name for chain in document.chains]
     for index, watch in enumerate(document.watch):
         yield from _names([(("watch", index, "chain"), watch.chain)], names, "chain")
         yield from _names([(("watch", index, "on"), watch.on)], WATCHED, "occasion")
         yield from _condition(playbook, watch.when, ("watch", index, "when"))
+
+
+def _webhooks(playbook: Playbook) -> Iterator[Finding]:
+    """An endpoint that a chain calls is a webhook provider of that name, and a message rule says what it is told."""
+    document = playbook.document
+    endpoints = {one.name: one.serves for one in document.channels if one.driver == "webhook" and one.base_url}
+    told = {
+        step.channel
+        for rule in document.messages.rules
+        if "escalation.stepped" in rule.on and any("webhooks" in audience.to for audience in rule.audience)
+        for step in rule.plan
+    }
+    for index, chain in enumerate(document.chains):
+        for place, step in enumerate(chain.steps):
+            for number, action in enumerate(step.actions):
+                if not isinstance(action, Action) or action.do != "webhook":
+                    continue
+                at: Path_ = ("chains", index, "steps", place, "actions", number, "to")
+                if action.to not in endpoints:
+                    yield at, f"no channel of driver webhook with a base_url is called {action.to!r}", False
+                elif endpoints[action.to] not in told:
+                    why = f"no message on escalation.stepped goes to `webhooks` by {endpoints[action.to]}: nothing is called"
+                    yield at, why, False
 
 
 def _schedules(playbook: Playbook) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from services.notifier.errors import TemplateError
 from services.notifier.facts import NO_LINKS, facts
 from services.notifier.gathering import Window, due_at, window
 from services.notifier.handlers import Compiled, compiled
-from services.notifier.planning import Planned, choose, over, plan
+from services.notifier.planning import Planned, address_of, choose, over, plan, serving
 from services.notifier.wishes import Wish, wish
 from shared.contracts import events as e
 from shared.contracts.envelope import New
@@ -69,13 +69,20 @@ class PlannedBatch:
         self, planned: Sequence[tuple[Work, Sequence[Planned]]], waiting: Mapping[int, Sequence[tuple[Any, Any]]]
     ) -> list[tuple[str, str]]:
         """Every (channel, address) that this batch may write to."""
-        pairs = {(one.channel, one.recipient.address(one.channel)) for _, found in planned for one in found}
+        pairs = {
+            (one.channel, self._address(work.ticket, one.recipient, one.channel))
+            for work, found in planned
+            for one in found
+        }
         for work, _ in planned:
             for step, _row in waiting.get(work.id, ()):
                 recipient = self._recipient(work.ticket, step.recipient) if step.due_at <= self.unit.now else None
                 if recipient is not None:
-                    pairs.add((step.channel, recipient.address(step.channel)))
+                    pairs.add((step.channel, self._address(work.ticket, recipient, step.channel)))
         return [(channel, address) for channel, address in pairs if address is not None and channel != "inbox"]
+
+    def _address(self, ticket: Ticket, recipient: Recipient, channel: str) -> str | None:
+        return address_of(recipient, channel, self._compiled(ticket.playbook).providers.get(channel, ()))
 
     def _compiled(self, number: int) -> Compiled:
         if number not in self.rules:
@@ -257,8 +264,8 @@ class PlannedBatch:
     ) -> tuple[int | None, str | None]:
         """A message now: (its id, None), or (None, why not)."""
         known, now = self._compiled(ticket.playbook), self.unit.now
-        address, number = recipient.address(channel), self.ids.pop()
-        provider = choose(known.providers.get(channel, ()), number)
+        address, number = self._address(ticket, recipient, channel), self.ids.pop()
+        provider = choose(serving(known.providers.get(channel, ()), recipient.id), number)
         if address is None:
             return None, f"no address for {channel}"
         if (channel, address) in self.dead:

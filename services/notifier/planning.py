@@ -108,6 +108,21 @@ def over(waiting: Waiting, ticket: Ticket, reached: Mapping[tuple[str, str], str
     return "the ticket is over" if ticket.status in ("closed", "merged") and waiting.until else None
 
 
+def serving(providers: Sequence[Provider], recipient: str) -> Sequence[Provider]:
+    """Who may carry a channel's messages to somebody: a robot or endpoint that a provider is named for, that one alone."""
+    if not recipient.startswith("robot:"):
+        return providers
+    return [one for one in providers if one.name == recipient.removeprefix("robot:")] or providers
+
+
+def address_of(recipient: Recipient, channel: str, providers: Sequence[Provider]) -> str | None:
+    """Where a channel reaches somebody; an endpoint that a chain calls is the `base_url` of the provider of its name."""
+    address = recipient.address(channel)
+    if recipient.id != f"robot:{address}":
+        return address
+    return next((one.base_url for one in providers if (one.name, one.driver) == (address, "webhook")), address)
+
+
 def choose(
     providers: Sequence[Provider], message_id: int, shares: Mapping[str, float] = MappingProxyType({})
 ) -> Provider | None:

@@ -22,6 +22,7 @@ from services.notifier.handlers import Compiled, compiled
 from services.notifier.limits import Limits
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKS, looked, lost, resend_safe
+from services.notifier.planning import serving
 from services.notifier.recording import FOLLOW_SECONDS, Changes, changed, event, judged
 from services.notifier.routing import Budget, Routes, Wait
 from services.notifier.store import Row
@@ -201,7 +202,7 @@ class _Batch:
         if row.gather is not None and row.gather in self.gates:
             return self._wait(work, row, self.gates[row.gather])
         playbook, known = self._known(row)
-        candidates = known.providers.get(row.channel, ())
+        candidates = serving(known.providers.get(row.channel, ()), row.recipient)
         if not candidates:
             none = Outcome(Kind.BAD_MESSAGE, code="no_provider", detail=f"no provider serves {row.channel}")
             return judged(work, row, row.provider, none, self.unit.now, 0.5, self.changes)
