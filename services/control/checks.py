@@ -16,7 +16,7 @@ from shared.oncall.errors import ScheduleError
 from shared.oncall.schedule import Schedule
 from shared.playbook import flows
 from shared.playbook.conditions import parse as parse_condition
-from shared.playbook.escalation import Action, schedule_references
+from shared.playbook.escalation import schedule_references
 from shared.playbook.facts import ConditionError
 from shared.playbook.messages import Target as AudienceTarget
 from shared.playbook.model import Playbook
@@ -157,8 +157,8 @@ def _webhooks(playbook: Playbook) -> Iterator[Finding]:
     }
     for index, chain in enumerate(document.chains):
         for place, step in enumerate(chain.steps):
-            for number, action in enumerate(step.actions):
-                if not isinstance(action, Action) or action.do != "webhook":
+            for number, action in enumerate(step.does):
+                if action.do != "webhook":
                     continue
                 at: Path_ = ("chains", index, "steps", place, "actions", number, "to")
                 if action.to not in endpoints:

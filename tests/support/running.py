@@ -93,6 +93,16 @@ class RunningSystem:
                 process.kill()
                 process.wait()
 
+    def kill(self) -> list[tuple[str, ...]]:
+        """SIGKILL to every process, all at once; returns the services of each."""
+        dead = [tuple(name.split("+")) for name in self.processes]
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes.clear()
+        return dead
+
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """An HTTP call with the administrator's key; its decoded answer."""
         answer = self.http.request(
