@@ -20,15 +20,16 @@ from services.gateway.api import (
     events,
     inbox,
     oncall,
+    oncall_feeds,
     oneclick,
     operations,
     preferences,
     providers,
+    reports,
     subscriptions,
     tickets,
     todos,
 )
-from services.gateway.api.attribution import report as attribution_report
 from services.gateway.api.base import Call, Context, Handler, answer, endpoint, problem
 from services.gateway.errors import Problem
 from shared.contracts.intake import TicketIn
@@ -73,12 +74,18 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/oncall", oncall.listing, query=("at",)),
     Endpoint("GET", "/v1/oncall/{schedule}", oncall.read, query=("from", "to")),
     Endpoint("GET", "/v1/oncall/{schedule}/feed.ics", oncall.feed, query=("person",), gives="text/calendar"),
+    Endpoint("POST", "/v1/oncall/{schedule}/feeds", oncall_feeds.make, body=oncall_feeds.FeedIn),
+    Endpoint("GET", "/v1/oncall/{schedule}/feeds", oncall_feeds.listing),
+    Endpoint("DELETE", "/v1/oncall/{schedule}/feeds/{feed}", oncall_feeds.take_back),
+    Endpoint("GET", "/c/{token}.ics", oncall_feeds.read, public=True, gives="text/calendar"),
     Endpoint("POST", "/v1/oncall/{schedule}/changes", oncall.change, body=oncall.ChangeIn),
     Endpoint("DELETE", "/v1/oncall/{schedule}/changes/{change}", oncall.take_back),
     Endpoint("GET", "/v1/agents", operations.agents),
     Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),
     Endpoint("GET", "/v1/deliveries", operations.deliveries, query=("ticket", "recipient", "state", *PAGE)),
-    Endpoint("GET", "/v1/reports/attribution", attribution_report, query=("from", "to", "by")),
+    Endpoint("GET", "/v1/reports/attribution", reports.attribution, query=reports.PERIOD),
+    Endpoint("GET", "/v1/reports/repeats", reports.repeats, query=reports.PERIOD),
+    Endpoint("GET", "/v1/reports/stalls", reports.stalls, query=reports.PERIOD),
     Endpoint("GET", "/v1/quarantine", operations.quarantine, query=PAGE),
     Endpoint("POST", "/v1/quarantine/{id}/retry", operations.retry),
     Endpoint("GET", "/v1/preferences", preferences.read),

@@ -1,7 +1,8 @@
 """Reading a playbook folder: YAML files merged into sections, every value remembering its file and line.
 
 Each file is a mapping of section names to their content (`sla:`, `rules:` …); a section stands in one file only. YAML is read
-safely, without aliases running wild, and a key that stands twice is an error and not a silent last-one-wins.
+safely, without aliases running wild, and a key that stands twice is an error and not a silent last-one-wins. Each `*.bpmn` file
+beside them is one more entry of `flows`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from shared.ticket.flow.bpmn_import import import_bpmn
+from shared.ticket.flow.bpmn_read import BpmnRefused
+from shared.ticket.flow.model import written
 
 MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 500_000
@@ -78,7 +83,7 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 def read_folder(folder: Path) -> Source:
-    """Read every `*.yaml`/`*.yml` of a folder. Raises `BadPlaybook` with all that is wrong."""
+    """Read every `*.yaml`/`*.yml`, then every `*.bpmn` of a folder. Raises `BadPlaybook` with all that is wrong."""
     if not folder.is_dir():
         raise BadPlaybook([Problem(f"no such folder: {folder}")])
     files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
@@ -94,9 +99,25 @@ def read_folder(folder: Path) -> Source:
             problems += bad.problems
         except UnicodeDecodeError:
             problems.append(Problem("not UTF-8", path.name, 1))
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".bpmn"):
+        problems += _draw(source, path)
     if problems:
         raise BadPlaybook(problems)
     return source
+
+
+def _draw(source: Source, path: Path) -> list[Problem]:
+    """Add a drawn flow to `flows`; what stands in the way, by element id."""
+    flows = source.sections.setdefault("flows", [])
+    if not isinstance(flows, list):
+        return [Problem("`flows` is no list, so nothing can be added to it", path.name, 1)]
+    try:
+        flow = import_bpmn(path.read_bytes())
+    except BpmnRefused as error:
+        return [Problem(one.reason, path.name, 1, one.element) for one in error.refused]
+    source._places["flows", len(flows)] = (path.name, 1)
+    flows.append(written(flow))
+    return []
 
 
 def read_file(path: Path) -> Source:

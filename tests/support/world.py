@@ -47,10 +47,21 @@ class World:
         self.engine = Engine(self.deps, self.database, ask=True)
         self.engine.start_at(start)
         self.now = start
+        self.publish(playbook)
+
+    def publish(self, playbook: str | Path) -> None:
+        """Publish a playbook by name or folder."""
         with self.database.connect() as connection:
-            checked = publish.load(playbook, publish.years_around(start))
+            checked = publish.load(str(playbook), publish.years_around(self.now))
             publish.publish(self.deps, connection, checked.playbook, by="test")
         self.engine.settle()
+
+    @property
+    def door(self) -> Door:
+        """A real gateway, for requests without a key."""
+        if self._door is None:
+            self._door = self.closing.enter_context(door_of(self.settings))[0]
+        return self._door
 
     def restart(self) -> None:
         """Every process anew: nothing is kept but the database."""
@@ -102,8 +113,6 @@ class World:
         roles: tuple[str, ...] = ("admin",),
     ) -> Any:
         """One request at a real gateway, with a key of those roles (of that person); the decoded answer."""
-        if self._door is None:
-            self._door = self.closing.enter_context(door_of(self.settings))[0]
         wanted = (person, *roles)
         if wanted not in self._keys:
             with self.database.begin() as connection:
@@ -111,7 +120,7 @@ class World:
                     connection, name=person or "test", roles=frozenset(roles), person=person or None,
                     act_for=frozenset({"person", "customer"}),
                 )  # fmt: skip
-        answer = self._door.call(
+        answer = self.door.call(
             method, path, body, authorization=f"Bearer {self._keys[wanted]}", content_type="application/json"
         )
         assert answer.status == status, (answer.status, answer.body)
