@@ -2,7 +2,8 @@
 
 For each lane of its process it knows the next instant and rings the lane itself when that comes; a sweep each second reads the
 earliest instant of every lane in one statement, which finds what lost its bell, what was busy when it was claimed, and what other
-processes armed. A doorbell from Redis only makes it faster. Dead workers' journals are audited here too.
+processes armed. A doorbell from Redis only makes it faster. Dead workers' journals are audited here too, and sessions ended whose
+process stands still in the middle of a statement.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 from sqlalchemy import Engine
 
 from shared.ledger import sql
-from shared.ledger.lane import Journal, Lane, audit_journal
+from shared.ledger.lane import Journal, Lane, audit_journal, release_stuck
 from shared.runtime import metrics
 from shared.runtime.broker import Bells
 from shared.runtime.clock import monotonic
@@ -163,6 +164,7 @@ class Dispatcher:
                     self._expect((row.service, row.kind, row.lane), at + (ahead if ahead > 0 else TICK_SECONDS * 5))
 
     def _audit(self) -> None:
+        release_stuck(self._engine)
         blamed = audit_journal(self._engine, self._journal.worker if self._journal is not None else 0)
         if blamed:
             self._look(self._lanes)

@@ -49,6 +49,8 @@ BATCH_SECONDS = 0.1
 LATE_BATCH_SECONDS = 0.3
 """The same for a backlog of an outage: what is a batch's own is shared by more items then, and all are done sooner."""
 LATE_AFTER = timedelta(seconds=60)
+STUCK_SECONDS = 6.0
+"""As long as the server lets a transaction stand idle (shared/runtime/database.py)."""
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
 
@@ -125,6 +127,15 @@ def audit_journal(engine: Engine, own_worker: int) -> int:
             if rows:
                 log.warning("worker_died", worker=row.worker, service=row.service, items=[one.id for one in rows][:10])
     return blamed
+
+
+def release_stuck(engine: Engine, seconds: float = STUCK_SECONDS) -> int:
+    """End sessions whose client stopped in the middle of a statement; what they held is free again. Returns how many."""
+    with engine.begin() as connection:
+        ended = connection.exec_driver_sql(sql.RELEASE, {"seconds": seconds}).all()
+    for row in ended:
+        log.warning("session_ended", of=row.application_name, why=f"stood still for {seconds:.0f} s in a statement")
+    return len(ended)
 
 
 @dataclass(slots=True)

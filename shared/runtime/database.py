@@ -45,7 +45,7 @@ def connect_engine(
     """An engine on `url` (`postgresql://…`).
 
     Args:
-        name: shown as `application_name`.
+        name: shown in `application_name`, after "signalbox".
         worker: planner settings for the claim and save statements; off for people's queries.
         statement_timeout_seconds: each statement is ended by the server after this long.
     """
@@ -56,7 +56,7 @@ def connect_engine(
         options["synchronous_commit"] = "off"
     connect_args: dict[str, Any] = {
         "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
-        "application_name": name,
+        "application_name": f"signalbox {name}",
         "connect_timeout": 3,
         "tcp_user_timeout": 6000,  # a lost host: keep-alives say nothing while something unacknowledged is on its way
         "prepare_threshold": 1,

@@ -7,21 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine
 
 from shared.ledger import business
 from shared.ledger.errors import Permanent, Transient
-from shared.ledger.lane import CRASH_LIMIT, FAILURE_LIMIT, Journal, audit_journal
+from shared.ledger.lane import CRASH_LIMIT, FAILURE_LIMIT, Journal, audit_journal, release_stuck
 from shared.ledger.unit import Result, Unit, Work
 from tests.support import lane_worker
 from tests.support.ledger import Told, broken, engine_of, lane_of, open_some, row, scalar
+from tests.support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -294,3 +296,47 @@ def test_dying_at_a_named_point_neither_loses_nor_repeats(
     processes.append(worker(database_url))
     _until(lambda: len(effects(engine)) == 30)
     assert effects(engine) == dict.fromkeys(tickets, 1)
+
+
+def in_a_copy(connection: psycopg.Connection[Any]) -> None:
+    connection.pgconn.send_query(b"copy ledger.event (kind) from stdin")
+    while connection.pgconn.is_busy():
+        connection.pgconn.consume_input()
+    assert connection.pgconn.get_result().status == psycopg.pq.ExecStatus.COPY_IN  # type: ignore[union-attr]
+
+
+def in_a_pipeline(connection: psycopg.Connection[Any]) -> None:
+    pgconn = connection.pgconn
+    pgconn.enter_pipeline_mode()
+    pgconn.send_query_params(b"select 1", [])
+    pgconn.send_flush_request()
+    pgconn.flush()
+    assert pgconn.get_result().status == psycopg.pq.ExecStatus.TUPLES_OK  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("stand_still", [in_a_copy, in_a_pipeline])
+def test_who_stands_still_in_a_statement_loses_its_locks(
+    engine: Engine, stand_still: Callable[[psycopg.Connection[Any]], None]
+) -> None:
+    [ticket] = open_some(engine, 1)
+    stopped = engine.raw_connection()
+    raw = stopped.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    raw.execute("select from ledger.ticket where id = %s for update", (ticket,))
+    stand_still(raw)
+    handler = Told()
+    lane = lane_of(engine, handler)
+    assert lane.drain() == 0
+    assert release_stuck(engine, seconds=60) == 0
+    until(lambda: release_stuck(engine, seconds=0.2) == 1, seconds=5)
+    until(lambda: lane.drain() == 1, seconds=5)
+    assert handler.seen == [(ticket, 1)]
+    stopped.invalidate()
+
+
+def test_a_session_that_stands_between_two_statements_is_left_to_the_server(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("select 1")
+        time.sleep(0.3)
+        assert release_stuck(engine, seconds=0.1) == 0
+        assert connection.exec_driver_sql("select 1").scalar_one() == 1
