@@ -367,11 +367,11 @@ class Lane:
         )
 
 
-def team_up(lanes: Sequence[Lane]) -> None:
-    """Let the services among these lanes that decide tickets do so together, lane by lane."""
+def team_up(lanes: Sequence[Lane], *, early: bool = False) -> None:
+    """Let the services among these lanes that decide tickets do so together, lane by lane; `early`: see `Crew`."""
     for name in {lane.lane for lane in lanes}:
         mates = [lane for lane in lanes if lane.lane == name and lane.handler.kind == "ticket"]
         if len(mates) > 1:
-            crew = Crew(tuple(lane.handler for lane in mates))
+            crew = Crew(tuple(lane.handler for lane in mates), early)
             for lane in mates:
                 lane.crew, lane.mates = crew, {one.handler.service: one for one in mates}

@@ -102,7 +102,7 @@ class WorkerProcess:
             for handler in part.handlers
             for lane in self.lanes
         ]
-        team_up(self._built)
+        team_up(self._built, early=True)
         return self._built
 
     def start(self) -> None:

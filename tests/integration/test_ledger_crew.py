@@ -32,11 +32,11 @@ def give_out(_: Unit, work: Work) -> Result:
     return Result(work, (New(label), New(given)))
 
 
-def crew_of(engine: Engine, **handlers: Told) -> dict[str, Lane]:
+def crew_of(engine: Engine, *, early: bool = False, **handlers: Told) -> dict[str, Lane]:
     """Lanes of the four services, teamed up; a service without a handler here looks and goes."""
     told = {"router": Told("router", give_out)} | handlers
     lanes = {name: lane_of(engine, told.get(name) or Told(name)) for name in SERVICES}
-    team_up(list(lanes.values()))
+    team_up(list(lanes.values()), early=early)
     return lanes
 
 
@@ -135,3 +135,26 @@ def test_services_that_wake_each_other_without_end_are_stopped_and_go_on_in_the_
 
 def _warning(unit: Unit) -> SlaWarned:
     return SlaWarned(metric="resolution", threshold="30m", due_at=unit.now)
+
+
+def test_a_new_ticket_alone_is_somebodys_before_the_others_decide(engine: Engine) -> None:
+    (ticket,) = open_some(engine, 1)
+    lanes = crew_of(engine, early=True)
+    assert lanes["router"].run_once() == 1
+    assert scalar(engine, "select assignee from ledger.ticket") == "anna"
+    assert [told(lanes[name]).seen for name in SERVICES] == [[(ticket, 1)], [], [], []]
+    assert lanes["sla"].run_once() == 1
+    for name in ("sla", "escalation", "notifier"):
+        assert told(lanes[name]).seen == [(ticket, version) for version in (1, 2, 3)]
+    act(engine, ticket)
+    lanes["router"].drain()
+    lanes["sla"].drain()
+    assert told(lanes["notifier"]).seen[-1] == (ticket, 4)
+    assert scalar(engine, "select count(*) from ledger.agenda where due_at is not null") == 0
+
+
+def test_new_tickets_that_come_together_are_decided_together(engine: Engine) -> None:
+    tickets = open_some(engine, 2)
+    lanes = crew_of(engine, early=True)
+    assert lanes["router"].run_once() == 2
+    assert [number for number, version in told(lanes["notifier"]).seen if version == 1] == tickets
