@@ -15,6 +15,8 @@ from datetime import timedelta
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.ledger import sql
 from shared.ledger.lane import Journal, Lane, audit_journal, release_stuck
@@ -53,6 +55,10 @@ class Dispatcher:
             lane.on_armed = lambda delay, lane=lane: self._armed(lane, delay)
 
     def start(self) -> None:
+        try:
+            self._audit()  # before the first claim, or what killed the last worker kills this one before anybody is blamed
+        except (DBAPIError, PoolTimeout) as error:
+            log.warning("audit_failed", error=f"{type(error).__name__}: {error}"[:200])
         self._timer.start()
         self._sweeper.start()
         self._auditor.start()
