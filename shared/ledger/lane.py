@@ -240,6 +240,7 @@ class Lane:
                 connection.rollback()
                 return 0
             ids = [one.id for one in work]
+            failure: Exception | None = None
             try:
                 if self.journal is not None:
                     # a slot for each lane object: services that share a process must not overwrite each other's notes
@@ -252,8 +253,10 @@ class Lane:
                 if is_passing(error):
                     metrics.HANDLED.labels(service, "retried").inc(len(ids))
                     raise
-                self._split(ids, error)
-                return len(ids)
+                failure = error
+        if failure is not None:
+            self._split(ids, failure)
+            return len(ids)
         seconds = monotonic() - started
         self._finished(unit, seconds)
         if who != "sound":
