@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +15,12 @@ from services.notifier.health import Seen, State
 from shared.ledger.unit import Unit
 
 log = structlog.get_logger()
+
+
+def noted(unit: Unit, seen: Mapping[str, Seen]) -> None:
+    """Add what was seen of providers to their shared states, and say what changed by it."""
+    for state, why in health_store.note(unit.connection, seen, unit.now):
+        log.warning("provider_changed", provider=state.provider, open=state.is_open, share=state.share, why=why)
 
 
 @dataclass(slots=True)
@@ -53,8 +59,7 @@ class Notes:
                 self._codes.pop(name, None)
                 self._written_at[name] = unit.now
         if due:
-            for state, why in health_store.note(unit.connection, due, unit.now):
-                log.warning("provider_changed", provider=state.provider, open=state.is_open, share=state.share, why=why)
+            noted(unit, due)
 
     def _stale(self, provider: str, now: datetime) -> bool:
         return now - self._written_at.setdefault(provider, now) >= health_store.WRITE_EVERY

@@ -19,6 +19,7 @@ from services.notifier import metrics, receipt_store, store
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
+from services.notifier.polling import next_poll
 from services.notifier.receipts import Kept, fold, match
 from services.notifier.store import Row, Written
 from shared.contracts import events as e
@@ -60,6 +61,8 @@ class Answered(Protocol):
     def look(self) -> bool: ...
     @property
     def carries(self) -> int: ...
+    @property
+    def polls(self) -> bool: ...
 
 
 Answer = tuple[Answered, Outcome | None]
@@ -118,7 +121,8 @@ def changed(row: Row, version: int, state: str, reason: str | None, now: datetim
 
 
 def judged(
-    work: Work, row: Row, provider: str, outcome: Outcome, now: datetime, jitter: float, changes: Changes, *, can_look: bool = False
+    work: Work, row: Row, provider: str, outcome: Outcome, now: datetime, jitter: float, changes: Changes, *,
+    can_look: bool = False, polls: bool = False,
 ) -> Result:  # fmt: skip
     """Gather what an outcome makes of a message; the result is for the ledger."""
     verdict = judge(row, outcome, now, jitter, can_look=can_look)
@@ -126,7 +130,10 @@ def judged(
         changes.seconds.append((row.channel, (now - row.created_at).total_seconds()))
     elif outcome.kind is Kind.BAD_RECIPIENT:
         changes.buried.append(_grave(row, provider, verdict.reason or "", now))
-    return _kept(work, row, provider, verdict, outcome, str(outcome.kind), now, changes)
+    kept = _kept(work, row, provider, verdict, outcome, str(outcome.kind), now, changes)
+    if polls and verdict.state == "sent" and outcome.provider_id is not None:
+        return Result(work, kept.events, next_poll(now, now))
+    return kept
 
 
 def _looked(
@@ -213,7 +220,9 @@ def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float]
         if outcome is None or job.look:
             result = _looked(work, row, job.called, outcome, unit.now, jitter(), changes)
         else:
-            result = judged(work, row, job.called, outcome, unit.now, jitter(), changes, can_look=job.can_look)
+            result = judged(
+                work, row, job.called, outcome, unit.now, jitter(), changes, can_look=job.can_look, polls=job.polls
+            )
         unit.settle("notifier", result)
         if job.carries and changes.rows[-1].state in _OVER:
             carriers.append(row.id)

@@ -13,6 +13,9 @@ import structlog
 from sqlalchemy import Engine
 
 from services.notifier import receipt_store
+from services.notifier.health import LATE_RECEIPT, Seen
+from services.notifier.noting import noted
+from services.notifier.polling import sent_at
 from services.notifier.receipts import KEPT, Kept, look_again, match
 from services.notifier.recording import Changes, changed, event, receipted
 from services.notifier.store import Row
@@ -68,6 +71,21 @@ class ApplyReports:
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Apply what was reported since, and what waited for its message."""
         return [self._read(unit, work) if _of_inbox(work) else self._receipts(unit, work) for work in batch]
+
+    def _timely(self, unit: Unit, found: Iterable[tuple[Row, Sequence[Kept]]]) -> None:
+        """Note how many first receipts came late: a provider whose messages arrive late is given fewer."""
+        counted: dict[str, list[int]] = {}
+        for row, theirs in found:
+            accepted_at = sent_at(row)
+            came = [one.received_at for one in theirs if one.state is not ReceiptState.READ]
+            if row.state not in ("sent", "unknown") or accepted_at is None or not came:
+                continue
+            count = counted.setdefault(row.provider, [0, 0])
+            count[0] += 1
+            count[1] += min(came) - accepted_at > LATE_RECEIPT
+        seen = {provider: Seen(receipts=count, late=late) for provider, (count, late) in counted.items()}
+        if seen:
+            noted(unit, seen)
 
     def _read(self, unit: Unit, work: Work) -> Result:
         """A person's read marks. Messages that are busy at the moment are kept in the item's state for the next look."""
@@ -125,6 +143,7 @@ class ApplyReports:
             elif unit.now - one.received_at > KEPT:
                 log.warning("receipt_without_message", provider=provider, provider_id=one.provider_id)
                 done.add(one.id)
+        self._timely(unit, found.values())
         for message, theirs in found.values():
             if receipted(unit, message, message.state, message.version, theirs, changes):
                 done.update(one.id for one in theirs)

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from services.notifier import health_store, metrics
-from services.notifier.channels.base import Driver, Kind, Net, Options, Outcome, failed
+from services.notifier.channels.base import Driver, Kind, Net, Options, Outcome, failed, receipt_of
 from services.notifier.channels.http import HttpClient
 from services.notifier.channels.registry import driver_type
 from services.notifier.errors import ConfigError, NotifierError
@@ -181,6 +182,18 @@ class ChannelSender(Background):
             self._loop.call_soon_threadsafe(self._begin, group)
         self._hold_back(Counter(job.called for job in jobs))
 
+    @property
+    def asks(self) -> bool:
+        return True
+
+    def poll(self, jobs: Sequence[Job]) -> None:
+        """Ask providers about accepted messages. Called from the lanes' threads."""
+        by_provider: dict[tuple[str, int], list[Job]] = {}
+        for job in jobs:
+            by_provider.setdefault((job.called, job.row.playbook), []).append(job)
+        for group in by_provider.values():
+            self._loop.call_soon_threadsafe(self._start, self._poll(group))
+
     def _hold_back(self, given: Mapping[str, int]) -> None:
         """Let the lane wait a moment while a provider it has just given to has no room: claiming more would only put it off.
 
@@ -247,6 +260,17 @@ class ChannelSender(Background):
             except (NotifierError, TimeoutError, OSError) as error:  # the query itself failed: nothing is known
                 found = Outcome(Kind.UNKNOWN, code=type(error).__name__, detail=str(error)[:200])
         self._answer([(job, found)])
+
+    async def _poll(self, jobs: list[Job]) -> None:
+        name = jobs[0].called
+        try:
+            driver, slots = self._driver(jobs[0].provider)
+            async with slots:
+                receipts = await driver.poll([job.message for job in jobs])
+            if receipts:
+                await self._received(name, receipts)
+        except (NotifierError, TimeoutError, OSError, DBAPIError) as error:  # asked again at the next of their instants
+            log.warning("poll_failed", provider=name, count=len(jobs), error=f"{type(error).__name__}: {error}"[:200])
 
     def _line(self, driver: Driver, slots: asyncio.Semaphore, job: Job) -> Line:
         """A webhook's host and a robot's group have few hands of their own, so that a slow one holds up its own only."""
@@ -363,6 +387,21 @@ class NullSender:
     def room(self) -> Mapping[str, int]:
         """Always room."""
         return {}
+
+    @property
+    def asks(self) -> bool:
+        """One that takes everything has nothing to tell."""
+        return self._answer is not accepts
+
+    def poll(self, jobs: Sequence[Job]) -> None:
+        """What the answers say of messages that were accepted."""
+        told: dict[str, list[Receipt]] = {}
+        for job in jobs:
+            outcome = self._answer(job)
+            if outcome is not None and (receipt := receipt_of(job.message, outcome)) is not None:
+                told.setdefault(job.called, []).append(receipt)
+        for provider, receipts in told.items():
+            self._deps.bells.ring(report(self._deps, self._engine, provider, receipts))
 
     def take(self, jobs: Sequence[Job]) -> None:
         """Answer all and record that."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.notifier import caps, receipt_store, store
-from services.notifier.channels.base import Content, Driver, Kind, Message, Outcome
+from services.notifier.channels.base import Content, Driver, Kind, Message, Outcome, ReceiptMode
 from services.notifier.channels.registry import driver_type
 from services.notifier.composing import Composer
 from services.notifier.errors import ConfigError, TemplateError
@@ -23,6 +23,7 @@ from services.notifier.limits import Limits
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKS, looked, lost, resend_safe
 from services.notifier.planning import serving
+from services.notifier.polling import is_over, next_poll, sent_at
 from services.notifier.recording import FOLLOW_SECONDS, Changes, changed, event, judged
 from services.notifier.routing import Budget, Routes, Wait
 from services.notifier.store import Row
@@ -52,6 +53,8 @@ class Job(msgspec.Struct, frozen=True):
     can_look: bool = False
     carries: int = 0
     """How many others it carries."""
+    polls: bool = False
+    """Its provider is asked what became of it once it is accepted."""
 
     @property
     def called(self) -> str:
@@ -67,6 +70,13 @@ class Sender(Protocol):
 
     def room(self) -> Mapping[str, int]:
         """How many more messages of each provider this process can take; one that is not named has room."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it can ask providers what became of messages."""
+
+    def poll(self, jobs: Sequence[Job]) -> None:
+        """Ask providers how far accepted messages came; what they say is stored as receipts are."""
 
 
 class SendMessages:
@@ -115,6 +125,7 @@ class SendMessages:
 class _Marked:
     jobs: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    polls: list[Job] = field(default_factory=list)
     bundled: list[store.Written] = field(default_factory=list)
 
 
@@ -123,11 +134,11 @@ class _Batch:
 
     def __init__(self, handler: SendMessages, unit: Unit, batch: Sequence[Work]) -> None:
         self.handler, self.unit, self.batch = handler, unit, batch
-        self.deps, self.tables, sender, notes, budget, limits = handler.parts
+        self.deps, self.tables, self.sender, notes, budget, limits = handler.parts
         self.rows = {row.id: row for row in self.tables.rows(unit.connection, [work.id for work in batch])}
         states = self.tables.health(unit.connection)
         notes.watch(states.values())
-        self.routes = Routes(unit.connection, unit.now, states, sender.room(), budget, limits)
+        self.routes = Routes(unit.connection, unit.now, states, self.sender.room(), budget, limits)
         wanted = [row.ticket_id for row in self.rows.values() if row.ticket_id is not None]
         self.composer = Composer(
             self.deps.settings, handler.link_key(), self.deps.directory.get(unit.connection),
@@ -137,7 +148,7 @@ class _Batch:
         self.carried: set[int] = set()
         self.gates: dict[str, Wait] = {}
         self.playbooks: dict[int, tuple[Playbook, Compiled]] = {}
-        self.leases: dict[str, tuple[datetime, bool]] = {}
+        self.leases: dict[str, tuple[datetime, bool, bool]] = {}
 
     def run(self) -> list[Result]:
         unit = self.unit
@@ -154,6 +165,9 @@ class _Batch:
             self.tables.sending(unit.connection, self.marked.rows)
             self.tables.keep_links(unit.connection, self.composer.linked)
             unit.after_commit.append(lambda: self.handler.hand_over(jobs))
+        if self.marked.polls:
+            polls = self.marked.polls
+            unit.after_commit.append(lambda: self.sender.poll(polls))
         if self.marked.bundled:
             self.tables.record(unit.connection, self.marked.bundled)
         self.changes.write(unit)
@@ -172,12 +186,22 @@ class _Batch:
         if row.state == "failed":
             return self._follow(work, row)
         if row.state in _DONE or row.bundle is not None:
-            return Result(work, (), None)
+            return self._poll(work, row)
         if row.valid_until is not None and now > row.valid_until:
             self.changes.counts[row.channel, row.provider, "suppressed"] += 1
             self.changes.rows.append(changed(row, work.version + 1, "suppressed", USELESS, now))
             return Result(work, (New(event("suppressed", row, row.provider, USELESS)),))
         return None
+
+    def _poll(self, work: Work, row: Row) -> Result:
+        """An accepted message whose provider tells only when it is asked."""
+        driver, accepted_at = self._driver(row), sent_at(row)
+        if driver is None or accepted_at is None or not self.sender.asks or is_over(row, driver):
+            return Result(work, (), None)
+        message = Message(f"sb-{row.id}", row.address, Content(), provider_id=row.provider_id)
+        provider = self._known(row)[1].provider(row.provider)
+        self.marked.polls.append(Job(row, row.epoch, provider, message, look=True, polls=True))
+        return Result(work, (), next_poll(accepted_at, self.unit.now))
 
     def _follow(self, work: Work, row: Row) -> Result:
         """A failed message sees to it that the next step of its plan is taken up: its ticket may have been busy."""
@@ -268,8 +292,7 @@ class _Batch:
         ticket = self.composer.tickets.get(row.ticket_id or 0)
         known = self.leases.get(provider.name)
         if known is None:
-            lease = timedelta(seconds=provider.timeout.total_seconds()) + LEASE_SLACK
-            known = self.leases[provider.name] = self.unit.now + lease, driver_type(provider.driver).has_lookup
+            known = self.leases[provider.name] = self._lease(provider)
         first = row.attempts[0].get("at") if row.attempts else None
         message = Message(
             message_id=f"sb-{row.id}",
@@ -281,10 +304,18 @@ class _Batch:
             attempted_at=None if first is None else datetime.fromisoformat(str(first)),
             provider_id=row.provider_id,
         )
-        job = Job(row, row.epoch + 1, provider, message, look, known[1], carries)
+        job = Job(row, row.epoch + 1, provider, message, look, known[1], carries, known[2])
         self.marked.jobs.append(job)
         self.marked.rows.append({"id": row.id, "epoch": job.epoch, "provider": provider.name, "at": self.unit.now})
         return Result(work, (), known[0])
+
+    def _lease(self, provider: Provider) -> tuple[datetime, bool, bool]:
+        """How long its messages may take, whether it can be asked about those without an answer, and about those that it took."""
+        driver = driver_type(provider.driver)
+        polls = driver.receipts is ReceiptMode.POLL and self.sender.asks
+        return (
+            self.unit.now + timedelta(seconds=provider.timeout.total_seconds()) + LEASE_SLACK, driver.has_lookup, polls,
+        )  # fmt: skip
 
     def _driver(self, row: Row) -> type[Driver] | None:
         try:

@@ -68,6 +68,8 @@ class FakeDingTalkWork(FakeProvider):
         self.app_key, self.app_secret = app_key, app_secret
         self.tokens: set[str] = set()
         self.token_calls = 0
+        self.queries = 0
+        self.busy = False  # what was accepted is not processed yet
         self.tasks: dict[str, dict[str, list[object]]] = {}
         self.known_users: set[str] | None = None
         self.texts: set[tuple[str, str]] = set()
@@ -78,7 +80,8 @@ class FakeDingTalkWork(FakeProvider):
         if request.query.get("access_token") not in self.tokens:
             return self._error("40014")
         if request.path.endswith("/getsendresult"):
-            result = self.tasks.get(str(request.json()["task_id"]))
+            self.queries += 1
+            result = {} if self.busy else self.tasks.get(str(request.json()["task_id"]))
             return Answer(body={"errcode": 0, "send_result": result or {}})
         if self.throttled():
             return self._error("143103")
@@ -109,6 +112,10 @@ class FakeDingTalkWork(FakeProvider):
                 self.taken.append(Taken(user, task, text))
         self.tasks[task] = result
         return Answer(body={"errcode": 0, "task_id": int(task), "request_id": "r"})
+
+    def arrived(self, taken: Taken) -> None:
+        """A notice has arrived once its task is processed."""
+        self.busy = False
 
     def read(self, task: str, user: str) -> None:
         """The person opens the notice."""

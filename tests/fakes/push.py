@@ -33,6 +33,9 @@ class FakeJPush(FakeProvider):
     def __init__(self, app_key: str, master_secret: str) -> None:
         super().__init__()
         self.app_key, self.master_secret = app_key, master_secret
+        self.queries = 0
+        self.busy = False
+        self.arrivals: dict[tuple[str, str], int] = {}
         self.drawn: set[str] = set()
         self.seen: dict[str, str] = {}
 
@@ -41,6 +44,8 @@ class FakeJPush(FakeProvider):
         if request.headers.get("authorization") != expected:
             self.refused_signatures += 1
             return self._error("1004", 401)
+        if request.path == "/v3/status/message":
+            return self._status(request)
         if request.path == "/v3/push/cid":
             cids = [f"{self.app_key}-{self.new_id():08d}" for _ in range(int(request.query["count"]))]
             self.drawn.update(cids)
@@ -57,6 +62,22 @@ class FakeJPush(FakeProvider):
             self.seen[body["cid"]] = str(1828256757 + self.new_id())
             self.taken.append(Taken(address, self.seen[body["cid"]], body["notification"]["android"]["alert"]))
         return Answer(body={"sendno": "0", "msg_id": self.seen[body["cid"]]})
+
+    def arrived(self, taken: Taken) -> None:
+        """The device has got it."""
+        self.busy = False
+        self.arrivals[taken.provider_id, taken.address] = 0
+
+    def _status(self, request: Recorded) -> Answer:
+        """Where a message is, for each registration asked about: 2 for one that this application does not have."""
+        self.queries += 1
+        asked = request.json()
+        known = {taken.address for taken in self.taken if taken.provider_id == str(asked["msg_id"])}
+        found = {
+            one: {"status": self.arrivals.get((str(asked["msg_id"]), one), 1) if one in known else 2}
+            for one in asked["registration_ids"]
+        }
+        return Answer(body=found)
 
     def _error(self, code: str, status: int) -> Answer:
         body = {"error": {"code": int(code), "message": f"refused {self.master_secret}"}}

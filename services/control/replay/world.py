@@ -217,8 +217,13 @@ class NotInMemory(RuntimeError):
 class _Sender:
     """Hands everything to nobody."""
 
+    asks = False
+
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def poll(self, jobs: Sequence[Job]) -> None:
+        raise NotImplementedError
 
     def take(self, jobs: Sequence[Job]) -> None:
         self._world.sent(jobs)

@@ -50,7 +50,7 @@ class ReceiptMode(StrEnum):
     NONE = "none"
     PUSH = "push"  # it calls `POST /v1/receipts/{provider}`
     LINK = "link"  # it comes over the driver's own connection (`on_receipts`)
-    POLL = "poll"  # `lookup` returns an outcome with a `state`
+    POLL = "poll"  # `poll` asks for it
     BOUNCE = "bounce"  # delivery status notifications by mail
 
 
@@ -103,6 +103,19 @@ class Message(msgspec.Struct, frozen=True):
     thread: str = ""  # what it is about (a ticket's number): threads, collapses and references
     attempted_at: datetime | None = None  # the earliest attempt, for lookups
     provider_id: str | None = None  # of an earlier attempt, for lookups
+
+
+def receipt_of(message: Message, outcome: Outcome) -> Receipt | None:
+    """What an answer about an accepted message reports; None where it says nothing yet."""
+    told, bad = outcome.state, outcome.kind is Kind.BAD_RECIPIENT
+    if outcome.kind not in (Kind.ACCEPTED, Kind.UNKNOWN, Kind.THROTTLED, Kind.BAD_ACCOUNT):
+        told = ReceiptState.FAILED
+    if told is None:
+        return None
+    detail = ": ".join(part for part in (outcome.code, outcome.detail) if part)
+    return Receipt(
+        str(message.provider_id), told, message.address, None, detail, message_id=message.message_id, bad_recipient=bad
+    )
 
 
 def quota(limit: int, of: str, **per: float) -> Quota:
@@ -178,6 +191,7 @@ class Driver(ABC):
     idempotent_in_batch: ClassVar[bool] = True  # also when the next attempt goes out in another company
     has_lookup: ClassVar[bool] = False
     receipts: ClassVar[ReceiptMode] = ReceiptMode.NONE
+    tells_read: ClassVar[bool] = False  # whether a poll also says who has read
     caps: ClassVar[tuple[Quota, ...]] = ()  # what the provider drops without an error: kept to before the call
     secrets: ClassVar[tuple[str, ...]] = ()  # names the playbook must give
     settings_type: ClassVar[type[msgspec.Struct]] = NoSettings
@@ -221,6 +235,12 @@ class Driver(ABC):
         message.
         """
         return Outcome(Kind.UNKNOWN, detail="this provider has no query")
+
+    async def poll(self, messages: Sequence[Message]) -> list[Receipt]:
+        """What is known by now of messages that were accepted; each carries its `provider_id`. What is not known is left out. May
+        raise what `call` may.
+        """
+        return []
 
     async def close(self) -> None:  # noqa: B027 - most drivers hold nothing
         """Release what only this driver holds."""

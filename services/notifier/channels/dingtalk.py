@@ -26,13 +26,14 @@ from services.notifier.channels.base import (
     chunks,
     failed,
     quota,
+    receipt_of,
 )
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
 from services.notifier.channels.replies import Codes, clip, gateway_trouble, next_midnight, number
 from services.notifier.channels.signing import dingtalk_sign
 from services.notifier.channels.tokens import Token, TokenCache
 from services.notifier.errors import BadReply, NoAnswer, TokenRefused
-from shared.contracts.providers.receipts import ReceiptState
+from shared.contracts.providers.receipts import Receipt, ReceiptState
 
 MUTED_FOR = timedelta(minutes=10)  # a robot over its 20 a minute is muted so long
 NOTICE_RATE = timedelta(minutes=1)
@@ -143,6 +144,7 @@ class DingTalkWorkNoticeDriver(Driver):
     batch_size = 100
     has_lookup = True
     receipts = ReceiptMode.POLL
+    tells_read = True
     caps = (quota(500, "recipient", days=1),)
     secrets = ("app_key", "app_secret")
     settings_type: ClassVar[type[msgspec.Struct]] = WorkNoticeSettings
@@ -183,6 +185,21 @@ class DingTalkWorkNoticeDriver(Driver):
         if isinstance(answer, Outcome):
             return answer
         return self._fate(message, answer.get("send_result") or {})
+
+    async def poll(self, messages: Sequence[Message]) -> list[Receipt]:
+        """One query a task, whatever number of people it went to."""
+        tasks: dict[str, list[Message]] = {}
+        for message in messages:
+            if message.provider_id is not None and message.provider_id.isdecimal():
+                tasks.setdefault(message.provider_id, []).append(message)
+        found = []
+        for task, theirs in tasks.items():
+            answer = await self._ask("getsendresult", {"agent_id": self._settings.agent_id, "task_id": int(task)})
+            if isinstance(answer, Outcome):
+                continue  # the query was refused: nothing is known of the message
+            result = answer.get("send_result") or {}
+            found += [receipt for one in theirs if (receipt := receipt_of(one, self._fate(one, result))) is not None]
+        return found
 
     def _fate(self, message: Message, result: dict[str, Any]) -> Outcome:
         user = message.address

@@ -2,6 +2,10 @@
 
 `cid` is an idempotency key for a day, but must be drawn from the provider. It is therefore returned as the
 `provider_id` of an `unknown` outcome: an attempt that gets it back in `Message.provider_id` makes no second copy.
+
+Whether a notification arrived is asked of the report service, which has an address of its own:
+`POST /v3/status/message {"msg_id": 1, "registration_ids": ["r"]}` answers `{"r": {"status": 0}}`: 0 arrived, 1 not yet, 2 no
+registration of this application, 3 none that this message was for, 4 not known at the moment.
 """
 
 from __future__ import annotations
@@ -13,11 +17,23 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.notifier.channels.base import Driver, Kind, Message, Net, Options, Outcome, accepted, failed
+from services.notifier.channels.base import (
+    Driver,
+    Kind,
+    Message,
+    Net,
+    Options,
+    Outcome,
+    ReceiptMode,
+    accepted,
+    failed,
+    receipt_of,
+)
 from services.notifier.channels.http import JSON_HEADERS, Endpoint, Response
-from services.notifier.channels.replies import Codes, clip, gateway_trouble, retry_after
+from services.notifier.channels.replies import Codes, clip, gateway_trouble, number, retry_after
 from services.notifier.channels.signing import basic
 from services.notifier.errors import BadReply, NoAnswer, NotWritten
+from shared.contracts.providers.receipts import Receipt, ReceiptState
 
 CODES = Codes(
     {
@@ -32,15 +48,23 @@ CODES = Codes(
     default=Kind.BAD_MESSAGE,
 )
 
+ARRIVALS = {
+    0: accepted(state=ReceiptState.DELIVERED),
+    2: failed(Kind.BAD_RECIPIENT, "status 2", "no registration of this application"),
+}
+"""What the report service says of one registration; anything else is not known yet."""
 RATE = timedelta(seconds=60)
 DEFAULT_TTL = 86_400
 
 
 class JPushSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`cids` is how many idempotency keys are drawn at once (10, or 1,000 on paid plans)."""
+    """`cids` is how many idempotency keys are drawn at once (10, or 1,000 on paid plans). `report_url`: where
+    arrivals are asked for, by default the provider's own, or `base_url` where that is given.
+    """
 
     apns_production: bool = True
     cids: int = 10
+    report_url: str = ""
 
 
 class JPushDriver(Driver):
@@ -49,6 +73,7 @@ class JPushDriver(Driver):
     name = "jpush"
     channel = "app"
     has_idempotency = True
+    receipts = ReceiptMode.POLL
     secrets = ("app_key", "master_secret")
     settings_type: ClassVar[type[msgspec.Struct]] = JPushSettings
 
@@ -56,6 +81,8 @@ class JPushDriver(Driver):
         super().__init__(options, net)
         self._settings = options.read(JPushSettings)
         self._endpoint = Endpoint(net.http, options.base_url or "https://api.jpush.cn", options.timeout_seconds)
+        report = self._settings.report_url or options.base_url or "https://report.jpush.cn"
+        self._report = Endpoint(net.http, report, options.timeout_seconds)
         self._app_key = options.secret("app_key")
         self._headers = [*JSON_HEADERS, ("authorization", basic(self._app_key, options.secret("master_secret")))]
         self._cids: deque[str] = deque()
@@ -72,6 +99,21 @@ class JPushDriver(Driver):
             return [self._outcome(response)]
         except (NoAnswer, BadReply) as error:
             return [Outcome(Kind.UNKNOWN, cid, code="no_answer", detail=str(error), resend_safe=True)]
+
+    async def poll(self, messages: Sequence[Message]) -> list[Receipt]:
+        found = []
+        for message in messages:
+            if message.provider_id is None or not message.provider_id.isdecimal():
+                continue
+            asked = {"msg_id": int(message.provider_id), "registration_ids": [message.address]}
+            response = await self._report.post("/v3/status/message", self._headers, msgspec.json.encode(asked))
+            if response.status != 200:
+                continue  # the query was refused: nothing is known of the message
+            known = response.json().get(message.address) or {}
+            outcome = ARRIVALS.get(number(known.get("status")))
+            if outcome is not None and (receipt := receipt_of(message, outcome)) is not None:
+                found.append(receipt)
+        return found
 
     async def _draw(self) -> str | Outcome:
         """The next idempotency key; a failure here sends nothing."""

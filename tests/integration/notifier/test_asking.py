@@ -1,0 +1,115 @@
+"""Receipts that are asked for, and what late ones mean for a provider, through the real services."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.notifier.channels.base import Kind, Outcome
+from services.notifier.sending import Job
+from shared.contracts.providers import standard
+from shared.contracts.providers.receipts import ReceiptState
+from tests.support.desk import Desk, Door
+
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+CHAT = {
+    "plan: [{channel: inbox}, {channel: sms, wait: 0s}]": "plan: [{channel: chat}, {channel: sms, wait: 5m, until: read}]",
+    "contacts: {": "contacts: {chat: someone, ",
+    "  - {name: inbox, driver: inbox}\n": "  - {name: inbox, driver: inbox}\n  - {name: ding, driver: dingtalk_work,"
+    " secrets: {app_key: {env: SIGNALBOX_SMS_KEY}, app_secret: {env: SIGNALBOX_SMS_KEY}}, settings: {agent_id: 1}}\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNALBOX_SMS_KEY", SECRET)
+
+
+def chatty(text: str) -> str:
+    for old, new in CHAT.items():
+        text = text.replace(old, new)
+    return text
+
+
+def chats(desk: Desk, ticket: int) -> Any:
+    return desk.rows("select * from notifier.message where ticket_id = %s and channel = 'chat'", ticket)[0]
+
+
+def test_a_notice_is_asked_about_until_it_is_read_which_cancels_the_next_step(desk: Desk) -> None:
+    known: list[ReceiptState | None] = [None]
+    asked: list[datetime] = []
+
+    def answer(job: Job) -> Outcome:
+        if job.polls and job.look:
+            asked.append(desk.now)
+            return Outcome(Kind.ACCEPTED, job.message.provider_id, state=known[0])
+        return Outcome(Kind.ACCEPTED, f"4711{job.row.id}")
+
+    desk.answer = answer
+    desk.publish_changed(chatty)
+    ticket = desk.open()
+    assert chats(desk, ticket).state == "sent"
+    desk.wait(seconds=20)
+    assert (len(asked), chats(desk, ticket).state) == (1, "sent")
+    known[0] = ReceiptState.DELIVERED
+    desk.wait(minutes=1)
+    assert chats(desk, ticket).state == "delivered"
+    known[0] = ReceiptState.READ
+    desk.wait(minutes=3)
+    assert chats(desk, ticket).state == "read"
+    before = len(asked)
+    desk.wait(days=2)
+    assert len(asked) == before  # nothing new can be told
+    [step] = desk.rows(
+        "select * from notifier.notification where ticket_id = %s and channel = 'sms' and rule = 'assigned' order by id limit 1",
+        ticket,
+    )
+    assert (step.state, step.reason) == ("cancelled", "read meanwhile")
+
+
+def test_asking_ends_within_a_day_when_nothing_is_ever_told(desk: Desk) -> None:
+    asked: list[int] = []
+
+    def answer(job: Job) -> Outcome:
+        if job.polls and job.look:
+            asked.append(job.row.id)
+            return Outcome(Kind.UNKNOWN)
+        return Outcome(Kind.ACCEPTED, f"4711{job.row.id}")
+
+    desk.answer = answer
+    desk.publish_changed(chatty)
+    chat = chats(desk, desk.open())
+    desk.wait(days=2)
+    assert asked.count(chat.id) == 8
+    assert desk.rows("select * from ledger.agenda where kind = 'delivery' and id = %s", chat.id) == []
+
+
+def report(door: Door, desk: Desk, provider_ids: list[str]) -> None:
+    body = json.dumps({"receipts": [{"provider_id": one, "state": "delivered"} for one in provider_ids]}).encode()
+    headers = dict(standard.headers([SECRET], "r-1", int(datetime.now(UTC).timestamp()), body))
+    assert door.call("POST", "/v1/receipts/sms", body, content_type="application/json", **headers).status == 200
+    desk.settle()
+
+
+def share(desk: Desk) -> float:
+    return float(desk.rows("select share from notifier.provider_state where provider = 'sms'")[0].share)
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(1, 1.0), (3, 0.5)], ids=["on time", "late"])
+def test_a_provider_whose_receipts_come_late_is_given_fewer_messages(
+    desk: Desk, door: Door, minutes: int, left: float
+) -> None:
+    desk.open_many([{} for _ in range(24)])
+    desk.wait(seconds=6)
+    desk.open_many([{} for _ in range(6)])  # what was seen of the first calls is written with these
+    desk.wait(minutes=minutes)
+    sent = desk.rows("select provider_id from notifier.message where channel = 'sms' and state = 'sent'")
+    assert len(sent) >= 24
+    report(door, desk, [row.provider_id for row in sent])
+    assert share(desk) == left
+    told = [row.reason for row in desk.rows("select reason from notifier.provider_history where provider = 'sms'")]
+    assert told == ([] if left == 1.0 else ["share 1 to 0.5: 100% of receipts came late"])
