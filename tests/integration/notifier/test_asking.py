@@ -113,3 +113,11 @@ def test_a_provider_whose_receipts_come_late_is_given_fewer_messages(
     assert share(desk) == left
     told = [row.reason for row in desk.rows("select reason from notifier.provider_history where provider = 'sms'")]
     assert told == ([] if left == 1.0 else ["share 1 to 0.5: 100% of receipts came late"])
+
+
+def test_a_receipt_finds_its_message_by_our_own_id_where_the_provider_has_none(desk: Desk, door: Door) -> None:
+    desk.answer = lambda job: Outcome(Kind.ACCEPTED, provider_id=job.message.message_id)
+    ticket = desk.open()
+    [sms] = desk.rows("select id from notifier.message where ticket_id = %s and channel = 'sms'", ticket)
+    report(door, desk, [f"sb-{sms.id}"])
+    assert desk.rows("select state from notifier.message where id = %s", sms.id)[0].state == "delivered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from services.notifier.channels.base import Kind, Outcome
 from services.notifier.health import Seen, State, observe
 from services.notifier.outcomes import is_retry, judge, judge_look
 from services.notifier.planning import choose
-from services.notifier.routing import Budget
+from services.notifier.polling import AFTER, next_poll, sent_at
+from services.notifier.routing import GRID, Budget, on_grid
 from services.notifier.store import Row
 from services.notifier.wishes import quiet_until, wish
 from shared.contracts.providers.receipts import ReceiptState
@@ -214,3 +216,35 @@ def test_retries_have_full_jitter_and_obey_what_the_provider_asks_for_up_to_a_da
     asked = judge(row(), Outcome(Kind.TRANSIENT, after=timedelta(days=9)), NOW, 0.5)
     assert asked.retry_at == NOW + timedelta(days=1)
     assert judge(row(failures=4), trouble, NOW, 0.5).state == "failed"
+
+
+# ---- waiting and asking ----------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_for_a_dead_provider_comes_due_together_and_never_early() -> None:
+    instants = [NOW + timedelta(seconds=second / 10) for second in range(400)]
+    kept = [on_grid(at) for at in instants]
+    assert all(timedelta(0) <= after - at < GRID for at, after in zip(instants, kept, strict=True))
+    assert len(set(kept)) == 9
+    assert on_grid(kept[0]) == kept[0]
+
+
+def test_a_message_is_asked_about_less_and_less_often_and_not_for_ever() -> None:
+    asked, now = [], NOW
+    while (at := next_poll(NOW, now)) is not None:
+        asked.append(at - NOW)
+        now = at
+    assert asked == list(AFTER)
+    gaps = [b - a for a, b in pairwise(asked)]
+    assert gaps == sorted(gaps)
+    assert next_poll(NOW, NOW + timedelta(days=1)) is None
+
+
+def test_a_message_was_sent_when_its_last_accepted_attempt_was() -> None:
+    attempts = [
+        {"at": "2026-03-03T01:00:00Z", "outcome": "unknown"},
+        {"at": "2026-03-03T02:00:00Z", "outcome": "accepted"},
+        {"at": "2026-03-03T03:00:00Z", "outcome": "receipt delivered"},
+    ]
+    assert sent_at(row(attempts=attempts)) == NOW
+    assert sent_at(row(attempts=attempts[:1])) is None

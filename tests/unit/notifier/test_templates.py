@@ -247,3 +247,26 @@ def test_a_provider_entry_becomes_a_driver_with_its_secrets_read() -> None:
     assert driver.options.secrets == {"key_id": "value-of-A", "key_secret": "value-of-/run/k"}
     assert driver.options.timeout_seconds == 3.0
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "personal"),
+    [
+        ("-", False),
+        ("{{ ticket.number }} {{ event.data.metric }}", False),
+        ("{% for name in ticket.labels %}{{ name }}{% endfor %}", False),
+        ("{{ ticket.number }} {{ recipient.name }}", True),
+        ("{{ due_at | local }}", True),
+        ("{{ ticket.opened_at | local }}", True),
+        ("{{ ticket.number }} {{ zone }}", True),
+        ("{{ ticket.number }} {{ code }}", True),
+        ("{{ ticket.number }} {{ links.accept }}", True),
+    ],
+)
+def test_words_that_may_differ_between_recipients_are_known_as_personal(text: str, personal: bool) -> None:
+    assert Catalogue(messages({"text": text})).find("assigned", "mail", "zh-CN").personal is personal
+
+
+def test_one_personal_part_makes_the_whole_message_personal() -> None:
+    words = {"text": "{{ ticket.number }}", "variables": {"who": "{{ recipient.name }}"}}
+    assert Catalogue(messages(words)).find("assigned", "mail", "zh-CN").personal
