@@ -146,9 +146,26 @@ class Unit:
                 self.wake(service, "ticket", ticket.id, ticket.lane)
         return ticket
 
-    def wake(self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None) -> None:
-        """Put a locked (or brand-new) item on a service's agenda, now or at `due_at`; the earliest instant wins."""
+    def wake(
+        self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None, *, fresh: bool = False
+    ) -> None:
+        """Put a locked (or brand-new) item on a service's agenda, now or at `due_at`; the earliest instant wins.
+
+        `fresh`: this transaction makes the item, and asks once: its row is copied in, not looked for.
+        """
         at = self.now if due_at is None else due_at
+        if fresh:
+            row = {
+                "service": service,
+                "kind": kind,
+                "id": item_id,
+                "lane": lane,
+                "due_at": at,
+                "seen": 0,
+                "fresh": True,
+            }
+            self._selves[service, kind, item_id] = row
+            return
         known = self._wakes.get((service, kind, item_id))
         if known is None or at < known["due_at"]:
             row = {"service": service, "kind": kind, "id": item_id, "lane": lane, "due_at": at}

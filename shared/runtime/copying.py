@@ -80,10 +80,25 @@ def rows(
     connection: Connection, table: str, columns: Columns, values: Sequence[Mapping[str, Any]], also: Mapping[str, str]
 ) -> None:
     """Write rows given as mappings; `also` names further columns that repeat one of theirs."""
-    written = {**columns, **{name: columns[source] for name, source in also.items()}}
-    sources = [(also.get(name, name), write) for name, write in written.items()]
-    lines = [b"\t".join([write(row[name]) for name, write in sources]) + b"\n" for row in values]
+    cells = {name: _column(write, [row[name] for row in values]) for name, write in columns.items()}
+    written = {**cells, **{name: cells[source] for name, source in also.items()}}
+    lines = [b"\t".join(cells) + b"\n" for cells in zip(*written.values(), strict=True)]
     copy(connection, f"{table} ({', '.join(written)})", lines)
+
+
+def _column(write: Callable[[Any], bytes], values: Sequence[Any]) -> list[bytes]:
+    """A column's fields. Most say the same again and again, and are written once."""
+    if write is number:
+        return [NULL if one is None else b"%d" % one for one in values]
+    known: dict[Any, bytes] = {}
+    found = []
+    for one in values:
+        key = id(one) if write is json else one  # the values outlive this, so that no other can have the same
+        field = known.get(key)
+        if field is None:
+            field = known[key] = write(one)
+        found.append(field)
+    return found
 
 
 def copy(connection: Connection, target: str, lines: Sequence[bytes]) -> None:
