@@ -27,6 +27,9 @@ from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Rule, Target
 from shared.ticket.state import Ticket
 
+NONE_YET: list[dict[str, Any]] = []
+"""The attempts of every message that was not sent yet: one object, so that it is written as JSON once for a batch."""
+
 
 class PlannedBatch:
     """One claimed batch being planned."""
@@ -303,7 +306,7 @@ class PlannedBatch:
             "reason": None if collected is None else collected[0].reason,
             "gather": None if collected is None else collected[0].key,
             "valid_until": None if rule.valid_for is None else now + rule.valid_for,
-            "attempts": [{"at": now, "provider": provider.name, "outcome": "accepted"}] if inbox else [],
+            "attempts": [{"at": now, "provider": provider.name, "outcome": "accepted"}] if inbox else NONE_YET,
             "provider_id": str(number) if inbox else None,
             "event_version": event_version,
             "content": content,
@@ -352,4 +355,4 @@ class PlannedBatch:
                 )
                 self.unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row["channel"]).observe, 0.0))
             else:
-                self.unit.wake("notifier", "delivery", number, urgency, due)
+                self.unit.wake("notifier", "delivery", number, urgency, due, fresh=True)

@@ -165,7 +165,9 @@ class MemoryUnit(Unit):
             self.world.changed(ticket)
         return ticket
 
-    def wake(self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None) -> None:
+    def wake(
+        self, service: str, kind: str, item_id: int, lane: str, due_at: datetime | None = None, *, fresh: bool = False
+    ) -> None:
         assert self.world is not None
         self.world.wake(service, kind, item_id, lane, self.now if due_at is None else due_at)
 
