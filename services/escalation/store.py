@@ -10,16 +10,14 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from sqlalchemy import Connection
 
+from services.escalation import keeping
 from services.escalation.watched import Card, Watched
 from shared.oncall.changes import schedules as schedules
 from shared.oncall.schedule import Schedule
 from shared.playbook.model import Playbook
-from shared.playbook.types import dec_hook, enc_hook
 from shared.runtime import arrays, copying
 
 _encoder = msgspec.json.Encoder()
-_watched = msgspec.json.Decoder(Watched, dec_hook=dec_hook)
-_keep = msgspec.json.Encoder(enc_hook=enc_hook).encode
 _LOAD = "select ticket_id, state::text as state from escalation.ticket where ticket_id = any(%(ids)s)"
 _SAVE = """
 with gone as (
@@ -121,13 +119,13 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
     if not ids:
         return {}
     rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
-    return {row.ticket_id: _watched.decode(row.state) for row in rows}
+    return {row.ticket_id: keeping.loads(row.state) for row in rows}
 
 
 def save(connection: Connection, changes: Changes) -> None:
     """Keep a batch; the caller holds the tickets' locks."""
     _save_cards(connection, changes)
-    states = {number: (msgspec.Raw(_keep(row.state)), row) for number, row in changes.states.items()}
+    states = {number: (msgspec.Raw(keeping.dumps(row.state)), row) for number, row in changes.states.items()}
     fresh = [
         copying.line(copying.number(number), copying.json(state), copying.text(row.mover), copying.instant(row.next_at))
         for number, (state, row) in states.items()
