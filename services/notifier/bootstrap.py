@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from services.notifier import forgetting
-from services.notifier.handlers import PlanMessages
+from services.notifier.handlers import PlanMessages, compiled
 from services.notifier.reports import ApplyReports
 from services.notifier.sender import ChannelSender, NullSender
 from services.notifier.sending import SendMessages
@@ -27,6 +27,7 @@ def build(deps: Deps) -> Parts:
         loops=(sender.circuits, forgetting.loop(deps.engine)),
         background=(sender, webhooks, topics),
         cap=300,
+        warm=compiled,
     )
 
 
@@ -42,4 +43,5 @@ def build_silent(deps: Deps) -> Parts:
         "notifier",
         handlers=(PlanMessages(deps), SendMessages(deps, NullSender(deps, deps.engine)), ApplyReports(deps)),
         cap=300,
+        warm=compiled,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.router import answer_store
 from services.router.asking.fetcher import Fetcher
+from services.router.compiled import compiled
 from services.router.handlers import RouteTickets
 from services.router.people import MindPeople, look_again
 from shared.ledger.process import Deps, Parts
@@ -21,7 +22,7 @@ def build(deps: Deps) -> Parts:
         Loop("router", "clean", CLEAN_SECONDS, lambda: _clean(deps)),
     )
     handlers = (RouteTickets(deps, asker=fetcher), MindPeople(deps))
-    return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=200)
+    return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=200, warm=compiled)
 
 
 def _look(deps: Deps) -> None:

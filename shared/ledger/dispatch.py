@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.ledger import sql
-from shared.ledger.lane import Journal, Lane, audit_journal, release_stuck
+from shared.ledger.lane import GATHER_SECONDS, Journal, Lane, audit_journal, release_stuck
 from shared.runtime import metrics
 from shared.runtime.broker import Bells
 from shared.runtime.clock import monotonic
@@ -43,6 +43,8 @@ class Dispatcher:
         self._bells = bells
         self._journal = journal
         self._next: dict[tuple[str, str, str], float] = {}
+        self._rung: dict[tuple[str, str, str], float] = {}
+        """When each lane was last rung for an instant."""
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._lanes)), thread_name_prefix="lane")
@@ -98,7 +100,7 @@ class Dispatcher:
         if self._stopping.is_set():
             return
         try:
-            lane.drain(self._stopping.is_set)
+            lane.drain(self._stopping.is_set, to_the_last=False)
         except Exception as error:
             metrics.DATABASE_UP.set(0)
             log.warning("drain_failed", lane=lane.name, error=f"{type(error).__name__}: {error}"[:300])
@@ -121,13 +123,15 @@ class Dispatcher:
             beat(self._services[0], "timer", SWEEP_SECONDS)
             with self._changed:
                 now = monotonic()
-                due = [name for name, at in self._next.items() if at <= now + TICK_SECONDS / 2]
+                turns = {name: max(at, self._rung.get(name, 0.0) + GATHER_SECONDS) for name, at in self._next.items()}
+                due = [name for name, at in turns.items() if at <= now + TICK_SECONDS / 2]
                 if not due:
-                    earliest = min(self._next.values(), default=now + SWEEP_SECONDS)
+                    earliest = min(turns.values(), default=now + SWEEP_SECONDS)
                     self._changed.wait(max(TICK_SECONDS, earliest - now))
                     continue
                 for name in due:
                     del self._next[name]
+                    self._rung[name] = now
             for name in due:
                 self._pool.submit(self._drain_and_look, by_name[name])
             self._stopping.wait(TICK_SECONDS)

@@ -51,6 +51,9 @@ LATE_BATCH_SECONDS = 0.3
 LATE_AFTER = timedelta(seconds=60)
 STUCK_SECONDS = 6.0
 """As long as the server lets a transaction stand idle (shared/runtime/database.py)."""
+GATHER_SECONDS = 0.02
+"""A lane that was just rung for an instant is rung again after this long at the earliest: at a thousand instants a second what a
+batch costs by itself is shared by some ten of them. One that comes alone is rung for at once."""
 ADVISORY_SPACE = 0x5162
 """Key space of the advisory locks by which a worker shows that it lives."""
 
@@ -167,14 +170,19 @@ class Lane:
     _suspects_at: float = 0.0
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _again: bool = False
+    _emptied: bool = False
+    """The last batch was all that was due then, left nothing due, and took so little time that little has fallen due since."""
     suspects: bool = True
 
     @property
     def name(self) -> tuple[str, str, str]:
         return self.handler.service, self.handler.kind, self.lane
 
-    def drain(self, should_stop: Callable[[], bool] = lambda: False) -> int:
-        """Handle batches until nothing is due; returns how many items were handled by this call."""
+    def drain(self, should_stop: Callable[[], bool] = lambda: False, *, to_the_last: bool = True) -> int:
+        """Handle batches until nothing is due; returns how many items were handled by this call.
+
+        Not `to_the_last`: until a batch was short, in items and in time. What has fallen due since is left to the next one.
+        """
         handled = 0
         self._again = True
         while self._again and self._busy.acquire(blocking=False):
@@ -183,6 +191,8 @@ class Lane:
                     self._again = False
                     while (count := self.run_once()) and not should_stop():
                         handled += count
+                        if self._emptied and not to_the_last:
+                            break
             finally:
                 self._busy.release()
             if should_stop():
@@ -234,6 +244,7 @@ class Lane:
     def _batch(self, limit: int, who: Who = "sound") -> int:
         service, kind, lane = self.name
         started = monotonic()
+        self._emptied = False
         with self.engine.connect() as connection:
             work, now = claim(connection, service, kind, lane, limit, who)
             if not work or now is None:
@@ -262,6 +273,7 @@ class Lane:
         if who != "sound":
             return len(work)
         self._each = seconds / len(work)
+        self._emptied = len(work) < limit and seconds < GATHER_SECONDS and (service, lane) not in unit.woken
         if limit == self._size:
             self._resize(len(work), seconds, late=now - work[0].due_at > LATE_AFTER)
         return len(work)

@@ -70,6 +70,8 @@ class Parts:
     loops: Sequence[Loop] = ()
     background: Sequence[Background] = ()
     cap: int = 200
+    warm: Callable[[Any], object] | None = None
+    """Compiles a playbook version for this service."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class WorkerProcess:
     lanes: Sequence[str] = LANES
     _dispatcher: Dispatcher | None = None
     _worker: dramatiq.Worker | None = None
+    _broker: DoorbellBroker | None = None
     _journal: Journal | None = None
     _housekeeping: Housekeeping | None = None
     _built: list[Lane] = field(default_factory=list)
@@ -131,15 +134,21 @@ class WorkerProcess:
             return
         try:
             with self.deps.engine.connect() as connection:
-                self.deps.playbooks.current(connection)
+                current = self.deps.playbooks.current(connection)
                 self.deps.directory.get(connection)
+            for part in self.parts:
+                if part.warm is not None:
+                    part.warm(current)
         except (DBAPIError, PoolTimeout, LookupError) as error:
             log.warning("starts_cold", error=f"{type(error).__name__}: {error}"[:200])
 
     def stop(self) -> None:
         """Drain: finish batches in hand, claim no more."""
-        if self._worker is not None:
+        if self._worker is not None and self._broker is not None:
             with suppress(Exception):
+                for consumer in self._worker.consumers.values():
+                    consumer.stop()
+                self._broker.hang_up()
                 self._worker.stop(timeout=5_000)
         if self._housekeeping is not None:
             self._housekeeping.stop()
@@ -162,7 +171,7 @@ class WorkerProcess:
         url = self.deps.settings.redis_url
         if url is None:
             return
-        broker = DoorbellBroker(url)
+        broker = self._broker = DoorbellBroker(url)
         dispatcher = self._dispatcher
         assert dispatcher is not None
         for part in self.parts:

@@ -20,6 +20,8 @@ from shared.runtime.clock import monotonic
 
 MAX_BELLS = 16
 """Unheard bells kept for each lane: one for each worker that might wake, and then some."""
+BLOCK_SECONDS = 5.0
+"""How long a pop waits for a bell: each return without one is work for nothing, in this process and in Redis."""
 BREAK_SECONDS = 1.0
 """How long ringing is given up after a failure, so that a dead Redis costs a request nothing."""
 
@@ -83,6 +85,7 @@ class DoorbellBroker(dramatiq.Broker):
         super().__init__(middleware=[])
         self.url = url
         self.namespace = namespace
+        self._listening: list[DoorbellConsumer] = []
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -98,7 +101,14 @@ class DoorbellBroker(dramatiq.Broker):
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> dramatiq.Consumer:
-        return DoorbellConsumer(self.url, f"{self.namespace}:{queue_name}", timeout)
+        consumer = DoorbellConsumer(self.url, f"{self.namespace}:{queue_name}", max(timeout, BLOCK_SECONDS * 1000))
+        self._listening.append(consumer)
+        return consumer
+
+    def hang_up(self) -> None:
+        """End every pop that waits, for good."""
+        for consumer in self._listening:
+            consumer.hang_up()
 
     def get_declared_queues(self) -> set[str]:
         return set(self.queues)
@@ -114,7 +124,7 @@ class DoorbellBroker(dramatiq.Broker):
 class DoorbellConsumer(dramatiq.Consumer):
     """Blocks on one list. Bells that lie behind the one it takes are left: other workers of the lane may hear them."""
 
-    def __init__(self, url: str, key: str, timeout_ms: int) -> None:
+    def __init__(self, url: str, key: str, timeout_ms: float) -> None:
         self._timeout = max(0.1, timeout_ms / 1000)
         # the socket's time-out must outlast the blocking pop, or an idle queue looks like a broken one
         self._client = redis.Redis.from_url(url, socket_timeout=self._timeout + 2, socket_connect_timeout=1)
@@ -122,9 +132,13 @@ class DoorbellConsumer(dramatiq.Consumer):
         self._closed = threading.Event()
 
     def __next__(self) -> dramatiq.MessageProxy | None:
+        if self._closed.is_set():
+            return None
         try:
             popped = self._client.blpop([self._key], timeout=self._timeout)
-        except redis.RedisError as error:
+        except (redis.RedisError, OSError) as error:
+            if self._closed.is_set():
+                return None
             metrics.REDIS_UP.set(0)
             raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
         metrics.REDIS_UP.set(1)
@@ -143,6 +157,11 @@ class DoorbellConsumer(dramatiq.Consumer):
 
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
         """Nothing to do: the sweep rings again."""
+
+    def hang_up(self) -> None:
+        """End the pop that waits, from another thread."""
+        self._closed.set()
+        self._client.connection_pool.disconnect(inuse_connections=True)
 
     def close(self) -> None:
         self._client.close()

@@ -69,6 +69,7 @@ def connect_engine(
         pool_size=pool_size,
         max_overflow=4,
         pool_timeout=2,
+        pool_use_lifo=True,  # the warm ones again, not all of them in turn: each has its own plans and caches
         pool_recycle=1800,
         connect_args=connect_args,
         json_serializer=lambda value: orjson.dumps(value).decode(),

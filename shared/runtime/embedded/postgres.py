@@ -56,7 +56,7 @@ SETTINGS: Mapping[str, str] = {
     "wal_buffers": "16MB",
     "checkpoint_timeout": "15min",
     # The agenda's rows change all the time; dead ones in its hot index cost every claim.
-    "autovacuum_naptime": "5s",
+    "autovacuum_naptime": "10s",
     "autovacuum_vacuum_scale_factor": "0.1",
     "autovacuum_analyze_scale_factor": "0.2",
     "autovacuum_vacuum_cost_limit": "2000",
