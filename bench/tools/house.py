@@ -95,7 +95,6 @@ class House:
         """What autovacuum would do about rows that were just made, done before anything is measured."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute("vacuum (analyze)")
-            connection.execute("checkpoint")
 
     def settings(self) -> Settings:
         """Settings of the present database."""

@@ -26,7 +26,7 @@ from shared.runtime.loops import Loop
 MODEL_SECONDS = 1.0
 """How long a process believes that the model it has is the current one."""
 LOAD_SECONDS = 30.0
-SHARE = 20
+SHARE = 200
 """Counting loads reads every open ticket; it is not done again for `SHARE` times as long as it took."""
 
 
