@@ -23,6 +23,7 @@ from shared.ledger.process import Deps, WorkerProcess
 from shared.runtime import copying
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+_PATIENCE = "set local statement_timeout = 0; set local transaction_timeout = 0; set local idle_in_transaction_session_timeout = 0"
 WARN_BEFORE = timedelta(minutes=30)
 
 
@@ -41,7 +42,7 @@ def original(deps: Deps, *, text: str = "") -> int:
 def copies(deps: Deps, source: int, warned_at: Sequence[datetime], *, lane: str | None = None) -> list[int]:
     """Copies of a ticket whose first clock warns at these instants; their ids, in the same order."""
     with deps.engine.begin() as connection:
-        connection.exec_driver_sql("set local statement_timeout = 0")
+        connection.exec_driver_sql(_PATIENCE)
         start = _reserve(connection, len(warned_at))
         lanes = {"id": source, "start": start, "last": start + len(warned_at) - 1, "lane": lane}
         for statement in (_TICKETS, _EVENTS, _AGENDA, _WATCHED, _BOARD, _ASSIGNED):
@@ -53,7 +54,7 @@ def copies(deps: Deps, source: int, warned_at: Sequence[datetime], *, lane: str 
 def far(deps: Deps, source: int, count: int, *, hours: tuple[float, float] = (2.0, 24.0)) -> None:
     """So many armed clocks that nobody will look at during the benchmark: ticket and agenda row, spread over hours ahead."""
     with deps.engine.begin() as connection:
-        connection.exec_driver_sql("set local statement_timeout = 0")
+        connection.exec_driver_sql(_PATIENCE)
         start = _reserve(connection, count)
         values = {"id": source, "start": start, "last": start + count - 1, "lane": None}
         for statement in (_FAR_TICKETS, _FAR_EVENTS, _WATCHED):

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine
 
+from services.escalation import keeping
 from shared.contracts.envelope import Recorded
-from shared.playbook.types import encode
 from shared.runtime.ids import BLOCK
 from shared.ticket.state import Ticket
 
@@ -131,7 +131,7 @@ class Behind:
         elif table == "ledger.agenda":
             rows = [_agenda(key, row) for key, row in changed.items()]
         elif table == "escalation.ticket":
-            rows = [{**row, "state": msgspec.Raw(encode(row["state"]))} for row in changed.values()]
+            rows = [{**row, "state": msgspec.Raw(keeping.dumps(row["state"]))} for row in changed.values()]
         else:
             rows = list(changed.values())
         key, columns = KEYS[table], list(rows[0])
