@@ -9,6 +9,7 @@ Prints a verdict for each figure; exit code 0 when all hold.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import uuid
@@ -46,6 +47,7 @@ def main() -> int:
         desk.closing.close()
         desk.database.dispose()
     print(f"{count:,} open tickets in flows; one client, {args.calls} calls each; milliseconds p50 / p99 / worst")
+    print(f"load {os.getloadavg()[0]:.1f}")
     holds = []
     for name, values, most in (
         ("GET /v1/board, first page", board, 200.0),

@@ -9,6 +9,7 @@ escalation and notifier run on real time. Prints a verdict for each figure; exit
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import threading
@@ -107,6 +108,13 @@ def main() -> int:
         (f"never early: {min(late):.0f} ms", min(late) >= 0),
         (f"people told twice for one step: {twice[0]}", twice[0] == 0),
     ]
+    start = min(due.values())
+    tens: dict[int, list[float]] = {}
+    for one, at in seen.items():
+        if one in due:
+            tens.setdefault(int((due[one] - start) // 10), []).append(1000 * (at - due[one]))
+    by_ten = ", ".join(f"{percentile(tens[ten], 0.99):.0f}" for ten in sorted(tens))
+    print(f"p99 of each ten seconds: {by_ten} ms; load {os.getloadavg()[0]:.1f}")
     for text, ok in holds:
         print(f"{'OK  ' if ok else 'FAIL'} {text}")
     return 0 if all(ok for _, ok in holds) else 1

@@ -33,12 +33,15 @@ _ADVISORY_KEY = 0x5161
 
 
 def find(name_or_folder: str) -> Path:
-    """A playbook's folder: a path, or the name of a shipped one. Raises `BadPlaybook`."""
-    path = Path(name_or_folder)
-    if path.is_dir():
+    """A playbook's folder: a path, or the name of a shipped one. Raises `BadPlaybook`.
+
+    A folder of a shipped one's name hides it only when there is a playbook in it.
+    """
+    path, shipped = Path(name_or_folder), SHIPPED / name_or_folder
+    named = path.name == name_or_folder and shipped.is_dir()
+    if path.is_dir() and not (named and not any(one.suffix in (".yaml", ".yml") for one in path.iterdir())):
         return path
-    shipped = SHIPPED / name_or_folder
-    if path.name == name_or_folder and shipped.is_dir():
+    if named:
         return shipped
     known = (
         ", ".join(sorted(one.name for one in SHIPPED.iterdir() if any(one.glob("*.yaml")))) if SHIPPED.is_dir() else ""

@@ -94,3 +94,13 @@ def test_a_shipped_flow_is_exported_and_read_back_without_loss(
     assert _long(import_bpmn(out.read_bytes())) == _long(flows[name])
     assert main(["flow", "export", playbook, "nothing"]) == 1
     assert f"no flow 'nothing' in {playbook}" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_playbook_does_not_hide_the_shipped_one_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "repair").mkdir()
+    assert publish.find("repair") == publish.SHIPPED / "repair"
+    write_playbook(tmp_path / "repair", PLAYBOOK)
+    assert publish.find("repair") == Path("repair")
