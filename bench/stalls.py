@@ -21,6 +21,7 @@ import psycopg
 
 from bench.tools.flows import multiply, percentile, settle
 from bench.tools.house import house
+from bench.tools.meter import cpu_seconds
 from tests.support.world import World, write_playbook
 
 TEMPLATES = 50
@@ -68,11 +69,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tickets", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--profile", help="write the worker's profile to this file")
     args = parser.parse_args()
     with house() as servers, tempfile.TemporaryDirectory() as folder:
         servers.fresh("stalls")
         _build(servers.database_url, str(write_playbook(Path(folder) / "stalls", PLAYBOOK)), args.tickets, args.seconds)
-        worker = servers.worker(["escalation", "notifier"])
+        profile = ["--profile", args.profile] if args.profile else []
+        worker = servers.worker(["escalation", "notifier"], *profile)
         seen: dict[int, float] = {}
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(servers.database_url, seen, stop))
@@ -84,10 +87,12 @@ def main() -> int:
             )
             watcher.start()
             worker.tell("go")
+            before = cpu_seconds([worker.pid]), servers.postgres_cpu()
             deadline = time.monotonic() + args.seconds + LEAD.total_seconds() + 120
             while len(seen) < len(due) and time.monotonic() < deadline:
                 time.sleep(0.5)
             time.sleep(2)
+            after = cpu_seconds([worker.pid]), servers.postgres_cpu()
             stop.set()
             watcher.join()
             raised = connection.execute(
@@ -115,6 +120,8 @@ def main() -> int:
             tens.setdefault(int((due[one] - start) // 10), []).append(1000 * (at - due[one]))
     by_ten = ", ".join(f"{percentile(tens[ten], 0.99):.0f}" for ten in sorted(tens))
     print(f"p99 of each ten seconds: {by_ten} ms; load {os.getloadavg()[0]:.1f}")
+    mine, server = (1000 * (late - early) / len(due) for early, late in zip(before, after, strict=True))
+    print(f"CPU a stall: {mine:.1f} ms of the worker, {server:.1f} ms of PostgreSQL (with the watcher's queries)")
     for text, ok in holds:
         print(f"{'OK  ' if ok else 'FAIL'} {text}")
     return 0 if all(ok for _, ok in holds) else 1

@@ -182,3 +182,27 @@ def test_a_node_with_other_timers_in_the_new_version_fires_those_and_not_the_old
     assert (nodes(desk, moved), nodes(desk, stays)) == ([("repair", 1)], [("check", 1)])
     desk.wait(hours=2)
     assert nodes(desk, stays) == [("repair", 1)]  # three hours after it stopped, less the pause
+
+
+def test_clocks_of_nodes_follow_the_case_there_and_back_and_the_tickets_own_are_as_they_were(desk: Promises) -> None:
+    promises = [{"name": "p", "targets": {"resolution": "10h", "node:check": "2h", "node:diagnose": "1h"}, "warn": []}]
+    apply(desk, sla=promises, flows=OLD)
+    ticket = opened(desk)
+    own = desk.clocks(ticket)["resolution", 1]["due_at"]
+    desk.wait(minutes=30)
+    apply(desk, "--running", "from-now", sla=promises, flows=RENAMED)
+    there = desk.clocks(ticket)
+    assert there["node:check", 1]["state"] == "cancelled"
+    assert (there["node:diagnose", 1]["state"], there["node:diagnose", 1]["due_at"]) == (
+        "running",
+        desk.now + timedelta(hours=1),
+    )
+    desk.wait(minutes=10)
+    undo(desk, 3)
+    back = desk.clocks(ticket)
+    assert back["node:diagnose", 1]["state"] == "cancelled"
+    assert (back["node:check", 2]["state"], back["node:check", 2]["due_at"]) == (
+        "running",
+        desk.now + timedelta(hours=2),
+    )
+    assert (back["resolution", 1]["state"], back["resolution", 1]["due_at"]) == ("running", own)
