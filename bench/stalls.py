@@ -151,7 +151,8 @@ def _build(url: str, playbook: str, tickets: int, seconds: int) -> None:
 def _watch(url: str, seen: dict[int, float], stop: threading.Event) -> None:
     """Note when each raised escalation became visible; the instants are the database's own."""
     with psycopg.connect(url, autocommit=True) as connection:
-        after = 0
+        row = connection.execute("select coalesce(max(position), 0) from ledger.event").fetchone()
+        after = 0 if row is None else int(row[0])
         while not stop.is_set():
             rows = connection.execute(
                 """select id, position, extract(epoch from clock_timestamp())::float8 from ledger.event
