@@ -8,7 +8,8 @@ chains of the playbook when they do not, when a promise is broken, or when a per
     out    node.stalled, escalation.raised, stepped, ended, exhausted; ticket.transferred and set where a step says so
 
 `domain.chain` is the engine (pure), `shared.oncall` says who is on call. A chain holds its own copy of the policy; its targets are
-resolved at each step. `watching` decides what is watched and which chains begin, `handlers` keep the rows.
+resolved at each step. `watching` decides what is watched and which chains begin (`expecting`, `shares` and `cards` are its parts),
+`handlers` keep the rows.
 
 Invariants: a step is taken once for each round; the overdue owner is never escalated to; a chain ends with its cause.
 """

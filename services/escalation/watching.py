@@ -10,12 +10,13 @@ Every open ticket has somebody who is to move it and an instant at which it is l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
+from services.escalation.cards import cards
 from services.escalation.domain.chain import engine
 from services.escalation.domain.chain.state import (
     Acknowledge,
@@ -32,8 +33,10 @@ from services.escalation.domain.chain.state import (
 )
 from services.escalation.domain.chain.view import View
 from services.escalation.effects import Effects
+from services.escalation.expecting import Key, frozen, of_tasks, thawed
 from services.escalation.places import Place, facts_at, mover, place_among, places
-from services.escalation.watched import Card, Expected, Outcome, Share, Watched, Watching, WatchRule
+from services.escalation.shares import divided, hands
+from services.escalation.watched import Expected, Outcome, Watched, Watching, WatchRule
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
 from shared.playbook.escalation import Chain
@@ -44,7 +47,6 @@ REVIEW = timedelta(hours=24)
 """An open ticket on which nothing is expected is looked at again after this long."""
 SHARES = 50
 """Changes of hands kept for the shares of earlier owners."""
-Key = tuple[str, str, int]
 
 
 def decide(
@@ -105,10 +107,10 @@ class _Run:
             case e.TicketResolved() | e.TicketClosed() | e.TicketMerged():
                 self._end(None, event.type.removeprefix("ticket."), at)
             case e.TicketPaused():
-                self._freeze(at)
+                self.expected = frozen(self.expected, at)
                 self._tell_all(Pause(at))
             case e.TicketResumed():
-                self._thaw(at)
+                self.expected = thawed(self.expected, at)
                 self._tell_all(Resume(at))
             case e.TicketAssignmentFailed():
                 self._begin("assignment_failed", at, owner=None)
@@ -121,8 +123,7 @@ class _Run:
             case e.SlaMet() | e.SlaCancelled():
                 self._end_metric(data.metric, at)
             case e.NodeCompleted():
-                self._end_at("node", data.node, data.visit, "node completed", at)
-                self._end_at("unaccepted", data.node, data.visit, "node completed", at)
+                self._end_node(data, at)
             case e.TaskClosed() | e.TaskProgressed():
                 self._end_task(data.task, at)
             case e.EscalationRaised() if event.given:
@@ -133,14 +134,9 @@ class _Run:
                 pass
 
     def _hands(self, data: e.Data, at: datetime) -> None:
-        """Who has what since when: the basis of shares."""
-        match data:
-            case e.TicketAssigned():
-                self.shares.append(Share(data.agent, at, data.node, data.visit))
-            case e.TicketDeclined() | e.TicketTransferred() | e.TicketQueued():
-                self.shares.append(Share(None, at, data.node, data.visit))
-            case e.NodeCompleted():
-                self.shares.append(Share(None, at, data.node, data.visit))
+        share = hands(data, at)
+        if share is not None:
+            self.shares.append(share)
 
     def _by_hand(self, data: e.EscalationRaised, event: Recorded) -> None:
         running = self.chains.get(data.escalation)
@@ -168,21 +164,6 @@ class _Run:
             due_at = due.get(chain.cause.metric or "")
             if due_at is not None:
                 self._command(number, MoveDue(due_at, at))
-
-    # ---- pauses --------------------------------------------------------------------------------------------------------
-
-    def _freeze(self, at: datetime) -> None:
-        for key, one in self.expected.items():
-            if one.what == "unaccepted" and one.left is None:
-                self.expected[key] = replace(one, left=max(0.0, (one.due_at - at).total_seconds()))
-
-    def _thaw(self, at: datetime) -> None:
-        for key, one in self.expected.items():
-            if one.left is not None:
-                moves = one.what == "unaccepted" and not one.noted  # a node's own instant moves with the ticket
-                self.expected[key] = replace(
-                    one, due_at=at + timedelta(seconds=one.left) if moves else one.due_at, left=None
-                )
 
     # ---- what is expected ----------------------------------------------------------------------------------------------
 
@@ -227,8 +208,7 @@ class _Run:
         """An event of our own, as far as the watch itself depends on it."""
         self._hands(data, self.now)
         if isinstance(data, e.NodeCompleted):
-            self._end_at("node", data.node, data.visit, "node completed", self.now)
-            self._end_at("unaccepted", data.node, data.visit, "node completed", self.now)
+            self._end_node(data, self.now)
         elif isinstance(data, e.TicketResolved):
             self._end(None, "resolved", self.now)
 
@@ -238,7 +218,8 @@ class _Run:
         if ticket.is_open:
             for place in self.places():
                 wanted += self._of_place(place)
-            wanted += self._of_tasks()
+            if self._rule("task", None) is not None:
+                wanted += of_tasks(ticket, self.expected)
         self.expected = {(one.what, one.node, one.visit): one for one in wanted}
 
     def _of_place(self, place: Place) -> list[Expected]:
@@ -276,15 +257,6 @@ class _Run:
         if rule is not None and _has_before(rule.chain):
             self._begin("node", one.due_at, owner=one.owner, due_at=one.due_at, node=one.node, visit=one.visit)
 
-    def _of_tasks(self) -> list[Expected]:
-        found = []
-        for task in self.ticket.open_tasks:
-            if task.due_at is not None and self._rule("task", None) is not None:
-                known = self.expected.get(("task", str(task.id), 1))
-                noted = known is not None and known.noted and known.due_at == task.due_at
-                found.append(Expected("task", task.due_at, task.opened_at, 0, str(task.id), 1, task.owner, noted))
-        return found
-
     def _overdue(self) -> None:
         """Stalls: what was expected by now and did not happen, each once."""
         for key, one in list(self.expected.items()):
@@ -299,20 +271,9 @@ class _Run:
     def _stall(self, one: Expected) -> None:
         place = self.place(one.node, one.visit) if one.what != "task" else None
         group = place.group if place is not None else self.ticket.group
-        shares = self._shares(one) if one.what != "task" else {}
+        shares = divided(self.shares, one, self.now) if one.what != "task" else {}
         self.effects.stalled(one, group, shares)
         self._begin(one.what, one.due_at, owner=one.owner, due_at=one.due_at, node=one.node, visit=one.visit)
-
-    def _shares(self, about: Expected) -> dict[str, float]:
-        """Seconds of the visit by owner, from its beginning to now."""
-        mine = [one for one in self.shares if (one.node, one.visit) == (about.node, about.visit)]
-        spans: dict[str, float] = {}
-        for index, one in enumerate(mine):
-            start = max(one.since, about.since)
-            end = mine[index + 1].since if index + 1 < len(mine) else self.now
-            if one.owner is not None and end > start:
-                spans[one.owner] = spans.get(one.owner, 0.0) + (end - start).total_seconds()
-        return spans
 
     # ---- chains --------------------------------------------------------------------------------------------------------
 
@@ -379,6 +340,10 @@ class _Run:
             if (chain.cause.kind, chain.cause.node, chain.cause.visit) == (kind, node, visit):
                 self._command(number, End(why, at))
 
+    def _end_node(self, data: e.NodeCompleted, at: datetime) -> None:
+        for kind in ("node", "unaccepted"):
+            self._end_at(kind, data.node, data.visit, "node completed", at)
+
     def _end_task(self, task: int, at: datetime) -> None:
         if all(one.id != task for one in self.ticket.open_tasks):
             self._end_at("task", str(task), 1, "task is over", at)
@@ -429,30 +394,9 @@ class _Run:
             chains=tuple(chain for chain in self.chains.values() if chain.status is not Status.ENDED),
             shares=tuple(self.shares[-SHARES:]),
             numbered=self.numbered,
-            cards=tuple(self._cards()),
+            cards=tuple(cards(self.ticket, self.places(), self.expected.values())),
         )
         return out
-
-    def _cards(self) -> Iterator[Card]:
-        """The ticket on the board: a card for each open node visit; without a flow, its status is its stage."""
-        ticket = self.ticket
-        for place in self.places():
-            stalled = any(
-                one.noted and (one.node, one.visit) == (place.node, place.visit) for one in self.expected.values()
-            )
-            yield Card(
-                place.node,
-                place.visit,
-                ticket.status if place.entered_at is None else place.stage or place.node,
-                place.group,
-                place.assignee,
-                place.entered_at or place.assigned_at or ticket.opened_at,
-                place.due_at,
-                stalled,
-                place.assignee is not None and not place.accepted,
-                ticket.escalation,
-                ticket.status == "pending",
-            )
 
 
 def _has_before(chain: Chain) -> bool:
