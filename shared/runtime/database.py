@@ -21,7 +21,7 @@ _COMMON = {
 _WORKER = {
     # Claims never wait for a lock; what else waits, waits for a batch. Behind a stopped process it gives up, so that those who
     # wait for each other never wait longer than the first one's time-out.
-    "lock_timeout": "2s",
+    "lock_timeout": "5s",
     # The hot statements join a short list with indexed rows. On fresh tables without statistics the planner would choose
     # hash joins and scans, so the choice is made here, on the worker's own connections (measured: 3-10 x on 100k rows).
     "enable_hashjoin": "off",
