@@ -35,6 +35,8 @@ log = structlog.get_logger()
 AGENDA_SECONDS = 5.0
 ARMED_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0
+STARTING_ROUNDS = 10
+"""Heartbeats are written each second at first, or `doctor` would miss a process that has just begun."""
 INVARIANTS_SECONDS = 55.0
 """A little under a minute, so that what breaks is seen within one."""
 SHARE = 500
@@ -100,6 +102,7 @@ class Housekeeping:
     services: Sequence[str]
     sampled: Sequence[str]
     _worker: int = 0
+    _written: int = 0
     _loops: list[Loop] = field(default_factory=list)
     _armed: Pace = field(default_factory=lambda: Pace(ARMED_SECONDS))
     _paces: dict[str, Pace] = field(default_factory=dict)
@@ -155,8 +158,8 @@ class Housekeeping:
             for lane in LANES:
                 metrics.AGENDA_DEPTH.labels(service, lane, "armed").set(found.get((service, lane), 0))
 
-    def write_heartbeats(self) -> None:
-        """Write when each loop of this process last came round; rows of processes that died an hour ago go."""
+    def write_heartbeats(self) -> float:
+        """Write when each loop of this process last came round; rows of processes that died an hour ago go. Returns the wait."""
         rows = [
             {
                 "service": one.service,
@@ -173,6 +176,8 @@ class Housekeeping:
             connection.exec_driver_sql(
                 BEAT, {"worker": self._worker, "rows": dumps(rows), "host": process_name(), "release": VERSION}
             )
+        self._written += 1
+        return 1.0 if self._written < STARTING_ROUNDS else HEARTBEAT_SECONDS
 
     def check_invariants(self) -> None:
         """Run what is due of the invariants, if this is the process whose turn it is."""

@@ -138,7 +138,7 @@ class DoorbellConsumer(dramatiq.Consumer):
             popped = self._client.blpop([self._key], timeout=self._timeout)
         except (redis.RedisError, OSError) as error:
             if self._closed.is_set():
-                return None
+                return None  # the socket was taken from under the pop: this process stops
             metrics.REDIS_UP.set(0)
             raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
         metrics.REDIS_UP.set(1)
@@ -164,4 +164,5 @@ class DoorbellConsumer(dramatiq.Consumer):
         self._client.connection_pool.disconnect(inuse_connections=True)
 
     def close(self) -> None:
+        self._closed.set()
         self._client.close()
