@@ -83,6 +83,7 @@ CALLS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/agents", operations.agents),
     Endpoint("PATCH", "/v1/agents/{id}", operations.patch_agent, body=operations.AgentPatch),
     Endpoint("GET", "/v1/deliveries", operations.deliveries, query=("ticket", "recipient", "state", *PAGE)),
+    Endpoint("GET", "/v1/providers", providers.listing),
     Endpoint("GET", "/v1/reports/attribution", reports.attribution, query=reports.PERIOD),
     Endpoint("GET", "/v1/reports/repeats", reports.repeats, query=reports.PERIOD),
     Endpoint("GET", "/v1/reports/stalls", reports.stalls, query=reports.PERIOD),

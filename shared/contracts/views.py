@@ -204,6 +204,20 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: list[dict[str, Any]]
 
 
+class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`notifier.v_provider`: how well a provider does. `share`: the part of its weight that it gets; `open`: its circuit lets only
+    probes through, since `open_since`. `history`: the last changes, newest first, each with `at`, `share`, `open` and `reason`.
+    """
+
+    provider: str
+    share: float
+    open: bool
+    open_since: datetime | None
+    probed_at: datetime | None
+    in_a_row: int
+    history: list[dict[str, Any]]
+
+
 class WebhookRow(msgspec.Struct, frozen=True, kw_only=True):
     """`notifier.v_webhook`: one event that an endpoint did not take yet. `state`: retry, blocked, parked."""
 
@@ -258,6 +272,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "escalation.v_board": BoardRow,
     "escalation.v_stall": StallRow,
     "notifier.v_delivery": DeliveryRow,
+    "notifier.v_provider": ProviderRow,
     "notifier.v_webhook": WebhookRow,
     "notifier.v_subscription": SubscriptionRow,
     "notifier.v_inbox": InboxRow,

@@ -1,21 +1,24 @@
-"""`POST /v1/receipts/{provider}` and `POST /v1/callbacks/{provider}`: the doors of providers. A forged request learns nothing."""
+"""`POST /v1/receipts/{provider}` and `POST /v1/callbacks/{provider}`: the doors of providers. A forged request learns nothing.
+`GET /v1/providers`: how well each does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from services.gateway import oneclick, reports
-from services.gateway.api.base import Call
+from services.gateway.api.base import Call, answer, page
 from services.gateway.errors import Problem
 from services.gateway.oneclick import Given
 from shared.access import links
 from shared.contracts.providers.inbound import UnknownProvider, parse_callback, parse_receipt
 from shared.contracts.providers.receipts import CardAction, Forged, Inbound, Malformed, Reply
+from shared.playbook.messages import Provider
 from shared.runtime.clock import utc_now
 
 log = structlog.get_logger()
@@ -33,6 +36,30 @@ async def _inbound(call: Call) -> Inbound:
     return Inbound(
         address, headers, await call.body(BODY_BYTES), call.request.client.host if call.request.client else ""
     )
+
+
+async def listing(call: Call) -> Response:
+    """GET /v1/providers: those of the current playbook, with their circuit, their share and why these changed."""
+    call.need("read_all")
+    call.parameters()
+
+    def work(connection: Connection) -> list[dict[str, Any]]:
+        rows = connection.execute(text("select * from notifier.v_provider")).mappings()
+        known = {row["provider"]: dict(row) for row in rows}
+        channels = call.context.deps.playbooks.current(connection).document.channels
+        return [_provider(one, known.get(one.name, {})) for one in channels]
+
+    return answer(page(await call.context.query(work), None))
+
+
+def _provider(one: Provider, known: dict[str, Any]) -> dict[str, Any]:
+    """A provider that never had an outcome is at rest."""
+    return {
+        "name": one.name, "channel": one.serves, "driver": one.driver, "enabled": one.enabled, "weight": one.weight,
+        "share": known.get("share", 1.0), "open": known.get("open", False), "open_since": known.get("open_since"),
+        "probed_at": known.get("probed_at"), "failures_in_a_row": known.get("in_a_row", 0),
+        "history": known.get("history", []),
+    }  # fmt: skip
 
 
 async def receipts(call: Call) -> Response:

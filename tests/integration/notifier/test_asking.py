@@ -95,10 +95,6 @@ def report(door: Door, desk: Desk, provider_ids: list[str]) -> None:
     desk.settle()
 
 
-def share(desk: Desk) -> float:
-    return float(desk.rows("select share from notifier.provider_state where provider = 'sms'")[0].share)
-
-
 @pytest.mark.parametrize(("minutes", "left"), [(1, 1.0), (3, 0.5)], ids=["on time", "late"])
 def test_a_provider_whose_receipts_come_late_is_given_fewer_messages(
     desk: Desk, door: Door, minutes: int, left: float
@@ -110,8 +106,11 @@ def test_a_provider_whose_receipts_come_late_is_given_fewer_messages(
     sent = desk.rows("select provider_id from notifier.message where channel = 'sms' and state = 'sent'")
     assert len(sent) >= 24
     report(door, desk, [row.provider_id for row in sent])
-    assert share(desk) == left
-    told = [row.reason for row in desk.rows("select reason from notifier.provider_history where provider = 'sms'")]
+    answer = door.call("GET", "/v1/providers", authorization=f"Bearer {desk.key('sun.li', 'lead')}")
+    assert answer.status == 200, answer.body
+    [sms] = [one for one in answer.json["items"] if one["name"] == "sms"]
+    assert (sms["share"], sms["open"], sms["driver"]) == (left, False, "signed_http_sms")
+    told = [one["reason"] for one in sms["history"]]
     assert told == ([] if left == 1.0 else ["share 1 to 0.5: 100% of receipts came late"])
 
 

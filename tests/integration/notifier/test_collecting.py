@@ -161,3 +161,35 @@ def test_a_quota_is_kept_before_the_call(desk: Desk, scope: str) -> None:
     for place in places:
         went = sorted(row.sent_at for row in messages(desk) if scope == "account" or row.recipient == place)
         assert all(b - a >= timedelta(seconds=30) for a, b in zip(went, went[4:], strict=False))
+
+
+INBOX = "  - {name: inbox, driver: inbox}\n"
+ROBOT = {
+    INBOX: INBOX
+    + "  - {name: ops, channel: robot, driver: dingtalk_robot, secrets: {token: {env: SIGNALBOX_SMS_KEY}}}\n",
+    "capacity: 8,": "capacity: 50,",
+    "audience: [{to: [assignee]}]\n      plan: [{channel: inbox}, {channel: sms, wait: 0s}]": 'audience: [{to: ["robot:ops"]}]\n'
+    "      plan: [{channel: robot}]",
+}
+
+
+def test_a_robot_over_its_limit_says_the_rest_in_digests_and_loses_nothing(desk: Desk) -> None:
+    def changed(text: str) -> str:
+        for old, new in ROBOT.items():
+            text = text.replace(old, new)
+        return text
+
+    desk.publish_changed(changed)
+    for _ in range(3):
+        desk.open_many([{} for _ in range(30)])
+        desk.wait(seconds=5)
+    desk.wait(minutes=10)
+    rows = messages(desk, "robot")
+    assert len(rows) == 90
+    assert set(states(desk, "robot")) == {"sent"}
+    went = sorted(row.sent_at for row in rows if row.bundle is None)
+    assert len(went) < len(rows)
+    assert all(b - a >= timedelta(seconds=30) for a, b in zip(went, went[20:], strict=False))
+    carriers = [job for job in desk.sent if job.carries and job.row.channel == "robot"]
+    assert sum(job.carries for job in carriers) == sum(row.bundle is not None for row in rows)
+    assert all(len((job.message.content.markdown or job.message.content.text).encode()) <= 20_000 for job in carriers)
