@@ -19,8 +19,6 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode
 CHAT = {
     "plan: [{channel: inbox}, {channel: sms, wait: 0s}]": "plan: [{channel: chat}, {channel: sms, wait: 5m, until: read}]",
     "contacts: {": "contacts: {chat: someone, ",
-    "  - {name: inbox, driver: inbox}\n": "  - {name: inbox, driver: inbox}\n  - {name: ding, driver: dingtalk_work,"
-    " secrets: {app_key: {env: SIGNALBOX_SMS_KEY}, app_secret: {env: SIGNALBOX_SMS_KEY}}, settings: {agent_id: 1}}\n",
 }
 
 
