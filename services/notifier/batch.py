@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -49,6 +48,8 @@ class PlannedBatch:
         self.windows: Mapping[str, tuple[datetime, bool]] = {}
         self.begun: set[str] = set()
         self.masks: dict[int, Any] = {}
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        """(channel, provider, outcome): shown once it is committed."""
 
     def run(self) -> list[Result]:
         unit, seen = self.unit, [work.id for work in self.batch if work.seen > 0]
@@ -66,7 +67,15 @@ class PlannedBatch:
             results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
         call_off(unit, self.batch, self.tables)
         self._deliver(self.tables.plan(unit.connection, self.changes))
+        if self.counts:
+            unit.after_commit.append(self._show)
         return results
+
+    def _show(self) -> None:
+        for (channel, provider, outcome), count in self.counts.items():
+            metrics.DELIVERIES.labels(channel, provider, outcome).inc(count)
+            for _ in range(count if outcome == "accepted" else 0):  # of the inbox: there with the commit
+                metrics.DELIVERY_SECONDS.labels(channel).observe(0.0)
 
     def _addresses(
         self, planned: Sequence[tuple[Work, Sequence[Planned]]], waiting: Mapping[int, Sequence[tuple[Any, Any]]]
@@ -143,7 +152,7 @@ class PlannedBatch:
             }
         )
         if state == "suppressed":
-            self.unit.after_commit.append(metrics.DELIVERIES.labels(one.channel, "none", "suppressed").inc)
+            self.counts[one.channel, "none", "suppressed"] += 1
         return due_at
 
     def _turn(
@@ -350,9 +359,6 @@ class PlannedBatch:
                     attempt=1, provider_id=row["provider_id"],
                 )  # fmt: skip
                 self.unit.append("delivery", number, 0, [New(sent)], correlation=f"ticket-{row['ticket_id']}")
-                self.unit.after_commit.append(
-                    metrics.DELIVERIES.labels(row["channel"], row["provider"], "accepted").inc
-                )
-                self.unit.after_commit.append(partial(metrics.DELIVERY_SECONDS.labels(row["channel"]).observe, 0.0))
+                self.counts[row["channel"], row["provider"], "accepted"] += 1
             else:
                 self.unit.wake("notifier", "delivery", number, urgency, due, fresh=True)

@@ -8,6 +8,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from services.notifier.audience import Recipient, resolve
 from shared.contracts.envelope import Recorded
 from shared.directory.people import Directory
@@ -27,8 +29,7 @@ class CompiledRule:
     audiences: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """One notification: `due_at` when its channel's turn comes; `reason` when it is suppressed."""
 
     event: Recorded

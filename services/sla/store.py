@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -51,8 +50,7 @@ where clock ->> 'stopped_at' is null group by 1, 2
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """What is kept of one ticket: state, the log version it was computed at, the next instant, cycles that ended now."""
 
     ticket_id: int

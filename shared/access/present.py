@@ -7,6 +7,7 @@ mask says so, its last characters. A field one may not read is absent, and canno
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -55,17 +56,25 @@ def present(value: Any, principal: Principal, masks: Masks, prefix: str = "") ->
     """A copy of plain data with what the principal may not read left out or cut. Paths are dotted member names."""
     if not masks:
         return value
-    if isinstance(value, Mapping):
+    return _present(value, principal, masks, prefix, {path.rpartition(".")[2] for path in masks})
+
+
+def _present(value: Any, principal: Principal, masks: Masks, prefix: str, ends: AbstractSet[str]) -> Any:
+    """`ends`: the last names of masked paths; a member of another name is looked into, and not for a mask of its own."""
+    if type(value) is dict or isinstance(value, Mapping):
         shown: dict[str, Any] = {}
         for name, member in value.items():
-            path = _masked(prefix, str(name), principal, masks)
+            text = str(name)
+            masked = text in ends or ("." in text and any(step in ends for step in text.split(".")))
+            path = _masked(prefix, text, principal, masks) if masked else None
             if path is None:
-                shown[name] = present(member, principal, masks, f"{prefix}{name}.")
+                deep = type(member) is not str and isinstance(member, Mapping | list | tuple)
+                shown[name] = _present(member, principal, masks, f"{prefix}{text}.", ends) if deep else member
             elif (mask := _mask(path, masks)) and (left := _left(member, mask.show_last)) is not None:
                 shown[name] = left
         return shown
     if isinstance(value, list | tuple):
-        return [present(one, principal, masks, prefix) for one in value]
+        return [_present(one, principal, masks, prefix, ends) for one in value]
     return value
 
 

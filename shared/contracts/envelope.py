@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -28,8 +27,7 @@ class New(msgspec.Struct, frozen=True):
     happened_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """An event as the ledger holds it. `position` is global, `version` is the item's own, without gaps, from 1."""
 
     kind: str
@@ -44,4 +42,4 @@ class Recorded:
     playbook: int
     correlation: str
     position: int = 0
-    reason: dict[str, Any] | None = field(default=None)
+    reason: dict[str, Any] | None = None

@@ -512,6 +512,6 @@ def _as_row(event: Recorded) -> Any:
     text = {name: msgspec.json.encode(getattr(event, name)).decode() for name in ("actor", "data")}
     reason = None if event.reason is None else msgspec.json.encode(event.reason).decode()
     plain = {
-        name: getattr(event, name) for name in Recorded.__dataclass_fields__ if name not in ("actor", "data", "reason")
+        name: getattr(event, name) for name in Recorded.__struct_fields__ if name not in ("actor", "data", "reason")
     }
     return SimpleNamespace(**plain, **text, reason=reason)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from services.sla.domain import facts as f
 from services.sla.domain.clock import Clock
@@ -30,8 +31,7 @@ class Reason(StrEnum):
     NOT_DUE = "not_due"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The state to keep, the clock cycles to write (each once, as they are now), events with their effective instants.
 
     `next_due_at`: when to look again. None: nothing to wait for. `choice`: the policies looked at, when the ticket's policy was

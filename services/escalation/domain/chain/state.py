@@ -130,8 +130,7 @@ class End:
 Command: TypeAlias = Acknowledge | EscalateNow | Pause | Resume | MoveDue | End
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """The ticket as it is now. `held`: steps that are due wait until it is lifted (maintenance), then come at once."""
 
     owner: str | None = None
@@ -206,8 +205,7 @@ class Ended:
 Effect: TypeAlias = Raised | Stepped | Acknowledged | Exhausted | Ended
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What a chain does now: the state to save, what to tell the world, when to look again, and why (one static phrase)."""
 
     state: ChainState
