@@ -110,9 +110,10 @@ def measure(name: str) -> list[bool]:
     print(f"      {name}: plain {beside:.2f} here, {PLAIN[name]:.2f} quoted; file {len(model.dumps()) / 1e6:.0f} MB")
     limit = max(beside, PLAIN[name])
     limit = max(limit + 1 if limit < 95 else limit, 94.5 if outside else 0.0)
+    limit_ms = 3.0 if model.meanings is None else 15.0  # what a packaged encoder may cost that earns it
     met = [
         verdict(f"{name}: accuracy, %", 100 * right / len(inside), limit),
-        verdict(f"{name}: one prediction p50, ms", 1_000 * statistics.median(seconds), 3.0, most=True),
+        verdict(f"{name}: one prediction p50, ms", 1_000 * statistics.median(seconds), limit_ms, most=True),
     ]
     if name == "banking77":
         met.append(verdict(f"{name}: training, s CPU", trained, 90.0, most=True))

@@ -44,6 +44,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--publish", metavar="NAME", help="give the model to the router under this name")
     train.add_argument("--precision", type=float, default=0.95, help="wanted of answers that are given (default 0.95)")
     train.add_argument("--none", metavar="LABEL", help="rows of it belong to no label: the model learns to refuse them")
+    train.add_argument(
+        "--no-sense", action="store_true", help="words and characters alone, though the encoder is installed"
+    )
     train.add_argument("--seed", type=int, default=0)
     test = verbs.add_parser("test", help="measure a model")
     test.add_argument("--model", required=True, metavar="FILE")
@@ -79,7 +82,7 @@ def _train(args: argparse.Namespace) -> int:
         model = train(
             [text for text, _ in learnt], [label for _, label in learnt],
             [text for text, _ in held], [label for _, label in held],
-            precision=args.precision, seed=args.seed, none=args.none,
+            precision=args.precision, seed=args.seed, none=args.none, senses=False if args.no_sense else None,
         )  # fmt: skip
     except NotEnough as error:
         raise Failure(f"classifier: {args.data}: {error}") from error

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FORMAT = 2
-"""1 had other terms and no score for "none of these": its weights mean nothing here, so it is refused, not converted."""
+from services.router.classifier import sense
+
+FORMAT = 3
+"""1 had other terms and no score for "none of these": its weights mean nothing here, so it is refused, not converted. 2 had no
+weights of what a text means, and is read as a model without them."""
 _TOKEN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+|[?!\uff1f\uff01]")
 _SPACE = re.compile(r"\s+")
 MAX_CHARACTERS = 20_000
@@ -62,7 +65,8 @@ class Model:
     """`weights` is terms × labels; `scale` turns scores into calibrated confidences; below `threshold` it abstains.
 
     The first `word_terms` of the vocabulary are words, the others characters; each view is brought to length 1 by
-    itself. `nothing` is the score of "none of these labels", which takes its share of the confidence; None: never learnt.
+    itself. `meanings` weighs what the whole text means (see `sense`); None: learnt without. `nothing` is the score of
+    "none of these labels", which takes its share of the confidence; None: never learnt.
     """
 
     labels: tuple[str, ...]
@@ -71,6 +75,7 @@ class Model:
     idf: Floats
     weights: Floats
     bias: Floats
+    meanings: Floats | None
     scale: float
     nothing: float | None
     threshold: float
@@ -91,6 +96,8 @@ class Model:
                 values: Floats = ((np.log(often) + 1) * self.idf[places]).astype(np.float32)
                 values /= math.sqrt(float(values @ values)) or 1.0
                 scores = scores + values @ self.weights[places]
+        if self.meanings is not None:
+            scores = scores + sense.encode([text])[0] @ self.meanings
         return self.answer(scores)
 
     def answer(self, scores: Floats) -> Answer:
@@ -105,6 +112,7 @@ class Model:
         """The model as bytes; the same model gives the same bytes."""
         head = {
             "format": FORMAT,
+            "sense": None if self.meanings is None else sense.NAME,
             "labels": self.labels,
             "terms": sorted(self.vocabulary, key=self.vocabulary.__getitem__),
             "word_terms": self.word_terms,
@@ -115,7 +123,10 @@ class Model:
         }
         buffer = io.BytesIO()
         text = np.frombuffer(json.dumps(head, ensure_ascii=False, sort_keys=True).encode(), dtype=np.uint8)
-        np.savez_compressed(buffer, head=text, idf=self.idf, weights=self.weights.astype(np.float16), bias=self.bias)
+        parts: dict[str, Any] = {} if self.meanings is None else {"meanings": self.meanings.astype(np.float16)}
+        np.savez_compressed(
+            buffer, head=text, idf=self.idf, weights=self.weights.astype(np.float16), bias=self.bias, **parts
+        )
         return buffer.getvalue()
 
 
@@ -134,21 +145,33 @@ def loads(data: bytes) -> Model:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             head = json.loads(archive["head"].tobytes().decode())
-            if head["format"] != FORMAT:
-                raise BadModel(f"format {head['format']}, this version reads {FORMAT}: train it again")
+            if head["format"] not in (2, FORMAT):
+                raise BadModel(f"format {head['format']}, this version reads 2 and {FORMAT}: train it again")
+            meanings = _meanings(archive, head.get("sense"))
             idf, weights, bias = archive["idf"], archive["weights"].astype(np.float32), archive["bias"]
         vocabulary = {term: place for place, term in enumerate(head["terms"])}
         if weights.shape != (len(vocabulary), len(head["labels"])) or idf.shape != (len(vocabulary),):
             raise BadModel("vocabulary and weights have different sizes")
         return Model(
             tuple(head["labels"]), vocabulary, int(head["word_terms"]), idf.astype(np.float32), weights, bias.astype(np.float32),
-            float(head["scale"]), None if head["nothing"] is None else float(head["nothing"]),
+            meanings, float(head["scale"]), None if head["nothing"] is None else float(head["nothing"]),
             float(head["threshold"]), head["figures"],
         )  # fmt: skip
     except BadModel:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise BadModel(f"not a model file: {error}") from error
+
+
+def _meanings(archive: Mapping[str, Any], encoder: str | None) -> Floats | None:
+    if encoder is None:
+        return None
+    if encoder != sense.NAME or not sense.installed():
+        raise BadModel(
+            f"it was learnt with the sentence encoder {encoder!r}, which is not installed (the extra `sense`)"
+        )
+    found: Floats = archive["meanings"].astype(np.float32)
+    return found
 
 
 def load(path: Path) -> Model:

