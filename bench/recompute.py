@@ -127,14 +127,13 @@ def states(deps: Deps, ids: Sequence[int]) -> dict[int, str]:
         return {row.ticket_id: row.digest for row in rows}
 
 
-def timed(what: str, work: Any) -> tuple[float, Any]:
-    """Wall seconds and the result; says so."""
-    begun, cpu = time.perf_counter(), time.process_time()
+def timed(place: House, what: str, work: Any) -> tuple[float, Any]:
+    """Wall seconds and the result; says so, and what CPU it took here and in PostgreSQL."""
+    begun, cpu, postgres = time.perf_counter(), time.process_time(), place.postgres_cpu()
     result = work()
     wall = time.perf_counter() - begun
-    print(
-        f"     {what}: {wall:.1f} s wall, {time.process_time() - cpu:.1f} s CPU of this process, {load()}", flush=True
-    )
+    here, there = time.process_time() - cpu, place.postgres_cpu() - postgres
+    print(f"     {what}: {wall:.1f} s wall, CPU {here:.1f} s here, {there:.1f} s PostgreSQL, {load()}", flush=True)
     return wall, result
 
 
@@ -148,7 +147,7 @@ def run(place: House, count: int) -> int:
     place.fresh("recompute")
     deps, verdicts = place.deps(), Verdicts()
     first = publish_as(deps, OFFICE, "keep")
-    _, ids = timed(f"{count:,} tickets with {count * CLOCKS:,} clocks", lambda: fill(deps, count, first))
+    _, ids = timed(place, f"{count:,} tickets with {count * CLOCKS:,} clocks", lambda: fill(deps, count, first))
     before = states(deps, ids)
     bound = SECONDS_FOR_100_000 * count * CLOCKS / 100_000
 
@@ -156,7 +155,7 @@ def run(place: House, count: int) -> int:
     with deps.engine.connect() as connection:
         candidate = Playbook(first + 1, changed.document, changed.specs)
         wall, seen = timed(
-            "preview", lambda: sum(bool(x.ahead.changes) for x in foresee(deps, connection, candidate, "whole"))
+            place, "preview", lambda: sum(bool(x.ahead.changes) for x in foresee(deps, connection, candidate, "whole"))
         )
     verdicts.most("preview", wall, bound, "s")
     verdicts.least("tickets it lists", seen, count)
@@ -167,7 +166,9 @@ def run(place: House, count: int) -> int:
     beside = Beside(deps, ids)
     with beside.going_on():
         wall, moved = timed(
-            "apply --running whole, intake going on", lambda: Mover(deps, deps.engine, number, "bench").move("whole")
+            place,
+            "apply --running whole, intake going on",
+            lambda: Mover(deps, deps.engine, number, "bench").move("whole"),
         )
     verdicts.most("apply", wall, bound, "s")
     verdicts.least("tickets moved", moved.moved, count)
@@ -178,7 +179,7 @@ def run(place: House, count: int) -> int:
     print(f"     {len(beside.taken) * 10} tickets were taken in, {len(beside.acted)} people's commands done meanwhile")
 
     back = publish_as_undo(deps, number)
-    _, undone = timed("undo", lambda: Mover(deps, deps.engine, back, "bench").take_back(number, "keep"))
+    _, undone = timed(place, "undo", lambda: Mover(deps, deps.engine, back, "bench").take_back(number, "keep"))
     verdicts.least("tickets given back", undone.moved, count)
     again = states(deps, ids)
     verdicts.most("clocks that are not what they were, to the byte", sum(again[one] != before[one] for one in ids), 0)
