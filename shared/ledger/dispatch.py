@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 1.0
 SWEEP_WITHOUT_REDIS_SECONDS = 0.1
-AUDIT_SECONDS = 1.0
+AUDIT_SECONDS = 2.0
 TICK_SECONDS = 0.004
 """Instants closer than this are gathered into one claim."""
 
