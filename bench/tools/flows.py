@@ -50,9 +50,10 @@ def _value(table: str, key: str, column: str) -> str:
 
 
 def settle(database: Any) -> None:
-    """Vacuum and analyse, as autovacuum would have by then."""
+    """Vacuum, analyse and write to disk, as autovacuum and checkpoints would have by then."""
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("vacuum analyze")
+        connection.exec_driver_sql("checkpoint")
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -9,15 +9,15 @@ from services.escalation.watched import Expected, Share
 from shared.contracts import events as e
 
 
-def hands(data: e.Data, at: datetime) -> Share | None:
+def hands(data: e.Data, at: datetime) -> tuple[Share, ...]:
     """The change of hands that an event tells of, if it does."""
     match data:
         case e.TicketAssigned():
-            return Share(data.agent, at, data.node, data.visit)
+            return (Share(data.agent, at, data.node, data.visit),)
         case e.TicketDeclined() | e.TicketTransferred() | e.TicketQueued() | e.NodeCompleted():
-            return Share(None, at, data.node, data.visit)
+            return (Share(None, at, data.node, data.visit),)
         case _:
-            return None
+            return ()
 
 
 def divided(shares: Sequence[Share], about: Expected, now: datetime) -> dict[str, float]:

@@ -95,7 +95,7 @@ class _Run:
 
     def take(self, event: Recorded) -> None:
         at, data = event.happened_at, event.data
-        self._hands(data, at)
+        self.shares += hands(data, at)
         match data:
             case e.TicketAssigned():
                 self._end_at("unaccepted", data.node, data.visit, "assigned to somebody else", at)
@@ -132,11 +132,6 @@ class _Run:
                 self._command(data.escalation, Acknowledge(data.by, at))
             case _:
                 pass
-
-    def _hands(self, data: e.Data, at: datetime) -> None:
-        share = hands(data, at)
-        if share is not None:
-            self.shares.append(share)
 
     def _by_hand(self, data: e.EscalationRaised, event: Recorded) -> None:
         running = self.chains.get(data.escalation)
@@ -206,7 +201,7 @@ class _Run:
 
     def _take_own(self, data: e.Data) -> None:
         """An event of our own, as far as the watch itself depends on it."""
-        self._hands(data, self.now)
+        self.shares += hands(data, self.now)
         if isinstance(data, e.NodeCompleted):
             self._end_node(data, self.now)
         elif isinstance(data, e.TicketResolved):
