@@ -56,7 +56,12 @@ watch:
 channels:
   - {{name: inbox, driver: inbox}}
   - {{name: mes, driver: webhook, base_url: "{url}/mes", secrets: {{secret: {{env: PLANT_SECRET}}}}, allow: ["127.0.0.0/8"]}}
-  - {{name: other, driver: webhook, base_url: "{url}/other", secrets: {{secret: {{env: PLANT_SECRET}}}}, allow: ["127.0.0.0/8"]}}
+  - name: other
+    driver: webhook
+    base_url: "{url}/other"
+    secrets: {{secret: {{env: OTHER_SECRET}}}}
+    allow: ["127.0.0.0/8"]
+    weight: 1000
 messages:
   default_locale: en
   rules:
@@ -86,6 +91,7 @@ def system(
     database_url: str, redis_url: str, tmp_path: Path, mes: HttpSink, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RunningSystem]:
     monkeypatch.setenv("PLANT_SECRET", SECRET)
+    monkeypatch.setenv("OTHER_SECRET", "whsec_" + base64.b64encode(b"somebody else's").decode())
     book = write_playbook(tmp_path / "plant", PLAYBOOK.format(url=mes.url, delay=int(DELAY.total_seconds())))
     with running(database_url, redis_url, tmp_path, book, [RUN_ORDER[:2], RUN_ORDER[2:]]) as made:
         yield made
