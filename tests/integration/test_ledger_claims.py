@@ -65,6 +65,17 @@ def test_own_events_count_as_seen_and_wake_only_the_others(engine: Engine) -> No
     assert scalar(engine, "select version from ledger.ticket where id = %s", (ticket,)) == 3
 
 
+def test_looking_for_suspects_reads_their_index_and_not_what_is_due(engine: Engine) -> None:
+    open_some(engine, 50)
+    with engine.connect() as connection:
+        for who in ("= 1 and a.crashes > 0", "> 1 and a.crashes > 0"):
+            claim = sql.CLAIM.format(table="ledger.ticket", state="i.state::text", crashes=who)
+            values = {"service": "router", "kind": "ticket", "lane": "normal", "limit": 16}
+            plan = "\n".join(connection.exec_driver_sql("explain " + claim, values).scalars())
+            assert "agenda_suspects" in plan
+            assert "agenda_due" not in plan
+
+
 def test_concurrent_workers_never_handle_one_wake_up_twice(engine: Engine) -> None:
     tickets = open_some(engine, 1_500)
     handlers = [Told() for _ in range(4)]
