@@ -11,6 +11,8 @@ from shared.runtime.clock import monotonic
 from shared.runtime.loops import Loop
 
 PERIOD_SECONDS = 15.0
+MOST_SECONDS = 45.0
+"""What is shown is hardly older: the first count, on cold caches, takes long and says little of the next."""
 SHARE = 1_000
 """It is not done again for `SHARE` times as long as it took: of a process that has nothing else to do it is a thousandth."""
 
@@ -32,4 +34,4 @@ class ClockCount:
             for state in metrics.LIVE:
                 metrics.CLOCKS.labels(family, state).set(found.get((family, state), 0))
             metrics.EXPECTED.labels(family).set(expected.get(family, 0.0))
-        return max(PERIOD_SECONDS, SHARE * (monotonic() - started))
+        return min(MOST_SECONDS, max(PERIOD_SECONDS, SHARE * (monotonic() - started)))

@@ -84,7 +84,7 @@ def urls_of(process: subprocess.Popen[str]) -> list[str]:
         ("max_connections", "200"),
         ("shared_buffers", "256MB"),
         ("jit", "off"),
-        ("autovacuum_naptime", "5s"),
+        ("autovacuum_naptime", "10s"),
         ("max_wal_size", "2GB"),
         ("track_io_timing", "off"),
         ("server_encoding", "UTF8"),

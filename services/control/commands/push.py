@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import sys
 import threading
 from collections import Counter
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         source = stack.enter_context(path.open("rb")) if path is not None else sys.stdin.buffer
         push = Push(platform.deps(settings, engine), path)
         stack.callback(push.close)
+        if threading.current_thread() is threading.main_thread():
+            stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, push.interrupt))
         try:
             push.all(source, stack.enter_context(Progress(transient=True, disable=not sys.stderr.isatty())))
         except (Failure, KeyboardInterrupt):
@@ -73,6 +76,7 @@ class Push:
     deps: Deps
     path: Path | None
     counts: Counter[str] = field(default_factory=Counter)
+    _interrupted: bool = False
     _rejects: BinaryIO | None = None
 
     @property
@@ -90,12 +94,19 @@ class Push:
         chunk: list[Line] = []
         for line in read(opened(source), is_csv=is_csv, fields=self._fields()):
             chunk.append(line)
+            if self._interrupted:
+                raise KeyboardInterrupt
             if len(chunk) >= CHUNK:
                 self._send(intake, chunk)
                 chunk = []
             if size is not None:
                 progress.update(task, completed=source.tell())
         self._send(intake, chunk)
+
+    def interrupt(self, *_: object) -> None:
+        """Stop now; at the next line when the exception is lost, as it is in a callback of the garbage collector."""
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def say(self, before: str = "") -> None:
         """Print the counts, and where the rejects are."""

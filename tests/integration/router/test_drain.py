@@ -201,10 +201,13 @@ def test_freed_capacity_and_granted_skills_are_used_at_once(live: RoutingDesk) -
 
 def test_under_many_hands_nothing_is_lost_doubled_or_over_capacity(live: RoutingDesk) -> None:
     live.post(*[{"fields": {"rank": str(n % 4 + 1)}} for n in range(60)])
-    stop = threading.Event()
+    stop, crowded = threading.Event(), list[Any]()
+    # looked at as it stands; instants are of the claims, before any lock was waited for, and say nothing of the order
+    over = "select agent, count(*) from router.assignment where ended_at is null group by agent having count(*) > 2"
 
     def resolve() -> None:
         while not stop.is_set():
+            crowded.extend(live.rows(over))
             for row in live.rows(
                 "select ticket_id from router.assignment where ended_at is null order by random() limit 1"
             ):
@@ -224,6 +227,4 @@ def test_under_many_hands_nothing_is_lost_doubled_or_over_capacity(live: Routing
         for one in hands:
             one.join()
     until(lambda: live.scalar("select max(load) from router.v_load") == 0, what="the last ones taken off their owners")
-    peak = """select max(n) from (select a.agent, (select count(*) from router.assignment b where b.agent = a.agent
-        and b.assigned_at <= a.assigned_at and (b.ended_at is null or b.ended_at > a.assigned_at)) n from router.assignment a) x"""
-    assert live.scalar(peak) <= 2
+    assert not crowded
