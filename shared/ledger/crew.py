@@ -49,6 +49,10 @@ class Crew:
     """A new ticket that comes alone is somebody's a few milliseconds sooner: what the first service decides is committed before the
     others look. That is dearer, and only done while there is nothing else to do."""
 
+    def waits(self, first: str, claimed: Sequence[Work]) -> bool:
+        """Whether the others let `first` commit what it claimed before they decide."""
+        return self.early and len(claimed) == 1 and claimed[0].seen == 0 and first == self.handlers[0].service
+
     def handle(self, unit: Unit, first: str, claimed: Sequence[Work]) -> list[Took]:
         """Let every service decide that has something to decide about the batch that `first` claimed."""
         return _Turn(self, unit, first, claimed).run()
@@ -83,19 +87,18 @@ class _Turn:
         self._todo: dict[str, dict[int, None]] = {service: {} for service in self._services}
         self._todo[first] = dict.fromkeys(self._items)
         self._took: list[Took] = []
-        self._lone = crew.early and first == self._services[0] and len(claimed) == 1 and claimed[0].seen == 0
 
     def run(self) -> list[Took]:
         self._read_rows(self._unit.connection)
         self._read_events(self._unit.connection)
         for _ in range(ROUNDS):
             copying.send(self._unit.connection)  # who comes again reads what it wrote the last time
-            for handler in self._crew.handlers[: 1 if self._lone else None]:
+            for handler in self._crew.handlers:
                 ids = self._todo[handler.service]
                 if ids:
                     self._todo[handler.service] = {}
                     self._took.append(self._decide(handler, list(ids)))
-            if self._lone or not any(self._todo.values()):
+            if not any(self._todo.values()):
                 break
         for service, ids in self._todo.items():
             for number in ids:

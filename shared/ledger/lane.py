@@ -283,7 +283,7 @@ class Lane:
         unit = Unit(connection, now, Actor(kind="service", id=service), self.playbook(connection))
         crash_point("lane.claimed")
         with copying.gathering(connection):
-            if self.crew is not None and not alone:
+            if self.crew is not None and not alone and not self.crew.waits(service, work):
                 took = self.crew.handle(unit, service, work)
             else:
                 took = [self._alone(unit, with_events(connection, work))]

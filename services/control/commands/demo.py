@@ -33,7 +33,7 @@ DATABASE = "signalbox_demo"
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one = commands.add_parser("demo", help="a day of tickets in fast-forward", description=__doc__)
-    one.add_argument("--tickets", type=int, default=240, metavar="N", help="how many come in the day (default 240)")
+    one.add_argument("--tickets", type=int, default=220, metavar="N", help="how many come in the day (default 220)")
     one.add_argument("--days", type=int, default=1, metavar="N", help="over how many days, from a Tuesday (default 1)")
     one.add_argument("--seed", type=int, default=7, metavar="N", help="another seed is another day (default 7)")
     one.set_defaults(run=run)
