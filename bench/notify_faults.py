@@ -31,13 +31,9 @@ import redis
 import yaml
 
 from bench.tools.meter import Verdicts, load
+from bench.tools.noted import note
 from services.control import platform
 from services.control.commands.up import prepare
-from shared.contracts.envelope import Actor, New
-from shared.contracts.events import TicketNoted, TicketOpened
-from shared.ledger import business
-from shared.ledger.tickets import Opening, lock, open_tickets
-from shared.ledger.unit import Unit
 from shared.runtime.embedded.postgres import PostgresServer, start_postgres
 from shared.runtime.embedded.valkey import ValkeyServer, start_valkey
 from shared.runtime.settings import Settings
@@ -49,7 +45,6 @@ from tests.support.wait import until
 
 SECRET = "whsec_bm90aWZ5IGZhdWx0cyBhcmUgd2hhdCB3ZSBsaXZlIHdpdGg="
 PEOPLE = 100
-ANNA = Actor(kind="person", id="p000")
 POINTS = ("lane.claimed", "lane.saved", "lane.committed", "delivery.claimed", "delivery.called", "delivery.recorded")
 KILL_SECONDS, FLUSH_SECONDS, CUT_MAIL_SECONDS = 2.0, 7.0, 1.5
 
@@ -189,15 +184,7 @@ def world(moody: Moody, smtp: SmtpSink, http: HttpSink) -> Iterator[World]:
 def note_tickets(deps: Any, count: int, seconds: float, stop: threading.Event) -> None:
     """Open tickets evenly over the time, with a note each."""
     for number in range(count):
-        with deps.engine.begin() as connection:
-            unit = Unit(connection, business.now(connection), ANNA, 1, given=True)
-            data = TicketOpened(subject=f"no paper in room {number}", source="bench", external_id=str(number))
-            made = [one.ticket.id for one in open_tickets(unit, [Opening((New(data),), ANNA, number)], deps.ids)]
-        with deps.engine.begin() as connection:
-            unit = Unit(connection, business.now(connection), ANNA, 1, given=True)
-            for ticket in lock(connection, made).values():
-                unit.append_to_ticket(ticket, (New(TicketNoted(text="look at this")),))
-            unit.flush()
+        note(deps, number)
         stop.wait(seconds / count)
 
 

@@ -25,17 +25,13 @@ from typing import Any
 
 import yaml
 
-from bench.notify_faults import ANNA, SECRET
+from bench.notify_faults import SECRET
 from bench.tools.house import ROOT, House, house
 from bench.tools.meter import Verdicts, load, percentile
+from bench.tools.noted import note
 from services.control import publish
 from services.notifier.channels.base import Kind, Outcome
-from shared.contracts.envelope import New
-from shared.contracts.events import TicketNoted, TicketOpened
-from shared.ledger import business
 from shared.ledger.process import Deps
-from shared.ledger.tickets import Opening, lock, open_tickets
-from shared.ledger.unit import Unit
 from shared.runtime.clock import monotonic, pause, utc_now
 from shared.ticket import commands as c
 from tests.support.desk import Desk
@@ -109,21 +105,6 @@ def notifier(made: House, sink: HttpSink) -> Iterator[Deps]:
         process.terminate()
         process.wait(30)
         deps.engine.dispose()
-
-
-def note(deps: Deps, number: int) -> int:
-    """A ticket with a note on it; its id."""
-    with deps.engine.begin() as connection:
-        unit = Unit(connection, business.now(connection), ANNA, 1, given=True)
-        data = TicketOpened(subject=f"no paper in room {number}", source="bench", external_id=str(number))
-        made = [one.ticket.id for one in open_tickets(unit, [Opening((New(data),), ANNA, number)], deps.ids)]
-    with deps.engine.begin() as connection:
-        unit = Unit(connection, business.now(connection), ANNA, 1, given=True)
-        for ticket in lock(connection, made).values():
-            unit.append_to_ticket(ticket, (New(TicketNoted(text="look at this")),))
-        unit.flush()
-    deps.bells.ring(unit.woken)
-    return made[0]
 
 
 PLANNED = """

@@ -6,8 +6,9 @@ from sqlalchemy import Connection
 
 from services.notifier import forgetting
 from services.notifier.handlers import PlanMessages, compiled
+from services.notifier.null_sender import NullSender
 from services.notifier.reports import ApplyReports
-from services.notifier.sender import ChannelSender, NullSender
+from services.notifier.sender import ChannelSender
 from services.notifier.sending import SendMessages
 from services.notifier.topics import backlog
 from services.notifier.topics.publisher import TopicPublisher

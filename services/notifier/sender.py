@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from services.notifier import health_store, metrics
-from services.notifier.channels.base import Driver, Kind, Net, Options, Outcome, failed, receipt_of
+from services.notifier.channels.base import Driver, Kind, Net, Options, Outcome, failed
 from services.notifier.channels.http import HttpClient
 from services.notifier.channels.registry import driver_type
 from services.notifier.errors import ConfigError, NotifierError
@@ -363,52 +363,3 @@ def _parts(jobs: list[Job], size: int) -> list[list[Job]]:
     urgent = [[job] for job in jobs if job.row.urgency == "urgent"] if size > 1 else []
     rest = [job for job in jobs if job.row.urgency != "urgent"] if size > 1 else jobs
     return urgent + [rest[start : start + size] for start in range(0, len(rest), size)]
-
-
-def accepts(job: Job) -> Outcome:
-    """The answer of a provider that takes everything."""
-    return Outcome(Kind.ACCEPTED, provider_id=f"null-{job.row.id}")
-
-
-class NullSender:
-    """Answers at once without calling anybody, and records it: for replay and benchmarks."""
-
-    def __init__(
-        self,
-        deps: Deps,
-        engine: Engine,
-        *,
-        on_send: Callable[[Sequence[Job]], None] | None = None,
-        answer: Callable[[Job], Outcome | None] = accepts,
-    ) -> None:
-        self._deps, self._engine, self._on_send, self._answer = deps, engine, on_send, answer
-        self.notes = Notes()
-
-    def room(self) -> Mapping[str, int]:
-        """Always room."""
-        return {}
-
-    @property
-    def asks(self) -> bool:
-        """One that takes everything has nothing to tell."""
-        return self._answer is not accepts
-
-    def poll(self, jobs: Sequence[Job]) -> None:
-        """What the answers say of messages that were accepted."""
-        told: dict[str, list[Receipt]] = {}
-        for job in jobs:
-            outcome = self._answer(job)
-            if outcome is not None and (receipt := receipt_of(job.message, outcome)) is not None:
-                told.setdefault(job.called, []).append(receipt)
-        for provider, receipts in told.items():
-            self._deps.bells.ring(report(self._deps, self._engine, provider, receipts))
-
-    def take(self, jobs: Sequence[Job]) -> None:
-        """Answer all and record that."""
-        if self._on_send is not None:
-            self._on_send(jobs)
-        answers = [(job, self._answer(job)) for job in jobs]
-        for start in range(0, len(answers), RECORD_MOST):
-            self._deps.bells.ring(
-                record(self._engine, self._deps, answers[start : start + RECORD_MOST], lambda: 0.5, self.notes)
-            )

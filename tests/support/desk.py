@@ -23,7 +23,7 @@ from services.control.replay.engine import Engine
 from services.gateway.api.base import Context
 from services.gateway.app import build
 from services.gateway.server import context_of
-from services.notifier.sender import accepts
+from services.notifier.null_sender import accepts
 from services.notifier.sending import Job
 from shared.access import keys
 from shared.contracts.envelope import Actor

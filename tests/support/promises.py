@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from services.control.cli import main
@@ -116,3 +117,17 @@ def promising(database_url: str, folder: Path, **sections: Any) -> Iterator[Prom
 def signalbox(*arguments: str) -> int:
     """The command, in this process, over the servers that the environment names."""
     return main(arguments)
+
+
+def commands_on(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this test work on the desk's database; nobody hears a doorbell."""
+    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", database_url)
+    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
+
+
+def apply(desk: Promises, *options: str, **sections: Any) -> int:
+    """`signalbox apply` of the base playbook with these sections, and what follows from it now; the exit code."""
+    done = signalbox("apply", str(playbook(desk.home, **sections)), *options)
+    desk.settle()
+    desk.forget()
+    return done

@@ -18,8 +18,8 @@ from sqlalchemy import Engine as Database
 from services.control import platform
 from services.notifier.channels.base import Outcome
 from services.notifier.handlers import PlanMessages
+from services.notifier.null_sender import NullSender, accepts
 from services.notifier.reports import ApplyReports
-from services.notifier.sender import NullSender, accepts
 from services.notifier.sending import Job, SendMessages
 from shared.ledger import business
 from shared.ledger.kinds import LANES

@@ -14,7 +14,7 @@ from shared.contracts.envelope import New
 from shared.contracts.events import TicketResolved
 from shared.ledger.tickets import lock
 from tests.support.ledger import unit_on
-from tests.support.promises import Promises, promising, signalbox
+from tests.support.promises import Promises, commands_on, promising, signalbox
 from tests.support.waiting import wait_for
 
 RULES = [
@@ -59,8 +59,7 @@ def resolve(desk: Promises, ids: list[int]) -> None:
 def test_a_forecast_is_learned_published_shown_counted_and_heard_before_the_warning(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", database_url)
-    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
+    commands_on(database_url, monkeypatch)
     with promising(database_url, tmp_path, **SECTIONS) as desk:
         assert signalbox("forecast", "train", "--publish") == 1
         assert "too little history: 0 ended clocks" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from shared.ledger import tickets
-from tests.support.promises import Promises, playbook, promising, signalbox
+from tests.support.promises import Promises, apply, commands_on, promising, signalbox
 
 TWO_HOURS = [{"name": "p", "targets": {"first_response": "2h", "resolution": "10h"}, "warn": []}]
 ONE_HOUR = [{"name": "p", "targets": {"first_response": "1h", "resolution": "10h"}, "warn": []}]
@@ -21,17 +21,9 @@ OFFICE = [{"name": "p", "calendar": "office", "targets": {"first_response": "2h"
 
 @pytest.fixture
 def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Promises]:
-    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", database_url)
-    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
+    commands_on(database_url, monkeypatch)
     with promising(database_url, tmp_path, sla=TWO_HOURS) as made:
         yield made
-
-
-def apply(desk: Promises, *options: str, **sections: Any) -> int:
-    done = signalbox("apply", str(playbook(desk.home, **sections)), *options)
-    desk.settle()
-    desk.forget()
-    return done
 
 
 def kept(desk: Promises, ticket: str) -> bytes:

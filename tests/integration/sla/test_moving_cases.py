@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.promises import Promises, playbook, promising, signalbox
+from tests.support.promises import Promises, apply, commands_on, promising, signalbox
 
 
 def flow(*nodes: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
@@ -26,17 +26,9 @@ RENAMED = flow(DIAGNOSE, REPAIR, moved={"check": "diagnose"})
 
 @pytest.fixture
 def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Promises]:
-    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", database_url)
-    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
+    commands_on(database_url, monkeypatch)
     with promising(database_url, tmp_path, flows=OLD) as made:
         yield made
-
-
-def apply(desk: Promises, *options: str, **sections: Any) -> int:
-    done = signalbox("apply", str(playbook(desk.home, **sections)), *options)
-    desk.settle()
-    desk.forget()
-    return done
 
 
 def undo(desk: Promises, version: int) -> int:
