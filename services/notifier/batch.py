@@ -15,7 +15,7 @@ from services.notifier.calling_off import CLOCK_EVENTS, OFF, call_off, cancelled
 from services.notifier.errors import TemplateError
 from services.notifier.facts import NO_LINKS, facts
 from services.notifier.gathering import Window, due_at, window
-from services.notifier.handlers import Compiled, compiled
+from services.notifier.handlers import Compiled, Sending, compiled
 from services.notifier.planning import Planned, address_of, choose, over, plan, serving
 from services.notifier.wishes import Wish, wish
 from shared.contracts import events as e
@@ -33,8 +33,10 @@ NONE_YET: list[dict[str, Any]] = []
 class PlannedBatch:
     """One claimed batch being planned."""
 
-    def __init__(self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: store.Tables) -> None:
-        self.deps, self.unit, self.batch, self.tables = deps, unit, batch, tables
+    def __init__(
+        self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: store.Tables, sending: Sending | None
+    ) -> None:
+        self.deps, self.unit, self.batch, self.tables, self.sending = deps, unit, batch, tables, sending
         self.directory: Directory = deps.directory.get(unit.connection)
         self.changes = store.Changes()
         self.ids: list[int] = []
@@ -66,7 +68,7 @@ class PlannedBatch:
             dues += self._turn(work, waiting.get(work.id, []), reached.get(work.id, {}))
             results.append(Result(work, (), min((due for due in dues if due is not None), default=None)))
         call_off(unit, self.batch, self.tables)
-        self._deliver(self.tables.plan(unit.connection, self.changes))
+        self._deliver(self.tables.plan(unit.connection, self.changes, self._at_once))
         if self.counts:
             unit.after_commit.append(self._show)
         return results
@@ -319,6 +321,8 @@ class PlannedBatch:
             "provider_id": str(number) if inbox else None,
             "event_version": event_version,
             "content": content,
+            "epoch": 0,
+            "sent_at": None,
             "created_at": now,
         }
         self.changes.messages.append(row)
@@ -347,6 +351,20 @@ class PlannedBatch:
         made = known.catalogue.render(rule, channel, recipient.locale, given)
         buttons = [{"label": one.label, "action": one.value, "url": one.url} for one in made.buttons]
         return {"title": made.title, "text": made.text or made.markdown, "url": made.url, "actions": buttons}
+
+    def _at_once(self, rows: list[dict[str, Any]]) -> None:
+        """What can go now is written as being sent. What failed before goes the long way, on which one message fails alone."""
+        if self.sending is None:
+            return
+        shaky = {work.id for work in self.batch if work.failures or work.crashes}
+        found = [store.fresh(row) for row in rows if row["state"] == "planned" and row["ticket_id"] not in shaky]
+        tickets = {work.id: work.ticket for work in self.batch}
+        marked = self.sending.at_once(self.unit, found, tickets)
+        for row in rows:
+            one = marked.get(row["id"])
+            if one is not None:
+                row |= {"state": "sending", "epoch": 1, "provider": one.provider, "sent_at": self.unit.now}
+                self.send[row["id"]] = row["urgency"], row, one.lease
 
     def _deliver(self, fresh: set[int]) -> None:
         """Events of what this commit delivers; agenda rows of what the sender has to do."""

@@ -24,7 +24,7 @@ def build(deps: Deps) -> Parts:
     topics = TopicPublisher(deps, on_moved=lambda connection, until: _rouse(deps, connection, until))
     return Parts(
         "notifier",
-        handlers=(PlanMessages(deps), sending, ApplyReports(deps), PumpSubscriptions(webhooks)),
+        handlers=(PlanMessages(deps, sending), sending, ApplyReports(deps), PumpSubscriptions(webhooks)),
         loops=(sender.circuits, forgetting.loop(deps.engine)),
         background=(sender, webhooks, topics),
         cap=300,
@@ -40,9 +40,10 @@ def _rouse(deps: Deps, connection: Connection, until: int) -> None:
 
 def build_silent(deps: Deps) -> Parts:
     """The same with a sender that accepts everything and calls nobody: replay, benchmarks."""
+    sending = SendMessages(deps, NullSender(deps, deps.engine))
     return Parts(
         "notifier",
-        handlers=(PlanMessages(deps), SendMessages(deps, NullSender(deps, deps.engine)), ApplyReports(deps)),
+        handlers=(PlanMessages(deps, sending), sending, ApplyReports(deps)),
         cap=300,
         warm=compiled,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from services.notifier import store
 from services.notifier.planning import CompiledRule
@@ -13,6 +15,7 @@ from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
 from shared.playbook.messages import Provider, by_channel
 from shared.playbook.model import Playbook
+from shared.ticket.state import Ticket
 
 INBOX = Provider(name="inbox", driver="inbox", channel="inbox")
 """The app's own inbox needs no provider entry."""
@@ -52,17 +55,33 @@ def _compile(playbook: Playbook) -> Compiled:
     )
 
 
+class Marked(Protocol):
+    """A message that is being sent: the provider that is called, and when it counts as lost."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def lease(self) -> datetime: ...
+
+
+class Sending(Protocol):
+    """The sender of the same process, as planning needs it (`sending.SendMessages`)."""
+
+    def at_once(self, unit: Unit, rows: Sequence[store.Row], tickets: Mapping[int, Ticket]) -> Mapping[int, Marked]: ...
+
+
 class PlanMessages:
     """The handler of tickets."""
 
     service = "notifier"
     kind = "ticket"
 
-    def __init__(self, deps: Deps, tables: store.Tables = store) -> None:
-        self._deps, self._tables = deps, tables
+    def __init__(self, deps: Deps, sending: Sending | None = None, tables: store.Tables = store) -> None:
+        self._deps, self._sending, self._tables = deps, sending, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
-        """Plan a batch. Messages of the inbox are delivered by this commit itself; others go to the sender's agenda."""
+        """Plan a batch. Messages of the inbox are delivered by this commit itself; what `sending` can send now is marked by it, and
+        called after it; others go to the sender's agenda."""
         from services.notifier.batch import PlannedBatch  # it asks this module for what is compiled
 
-        return PlannedBatch(self._deps, unit, batch, self._tables).run()
+        return PlannedBatch(self._deps, unit, batch, self._tables, self._sending).run()

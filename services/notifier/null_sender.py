@@ -39,6 +39,9 @@ class NullSender:
         """Always room."""
         return {}
 
+    def hold_back(self, jobs: Sequence[Job]) -> None:
+        """Nothing waits here."""
+
     @property
     def asks(self) -> bool:
         """One that takes everything has nothing to tell."""

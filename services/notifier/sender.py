@@ -180,7 +180,6 @@ class ChannelSender(Background):
                     show_circuit(State(job.called))
         for group in by_provider.values():
             self._loop.call_soon_threadsafe(self._begin, group)
-        self._hold_back(Counter(job.called for job in jobs))
 
     @property
     def asks(self) -> bool:
@@ -194,12 +193,12 @@ class ChannelSender(Background):
         for group in by_provider.values():
             self._loop.call_soon_threadsafe(self._start, self._poll(group))
 
-    def _hold_back(self, given: Mapping[str, int]) -> None:
+    def hold_back(self, jobs: Sequence[Job]) -> None:
         """Let the lane wait a moment while a provider it has just given to has no room: claiming more would only put it off.
 
         No transaction is open here, and the moment is short, so that a slow provider costs its neighbours next to nothing.
         """
-        deadline = monotonic() + HOLD_BACK_SECONDS
+        given, deadline = {job.called for job in jobs}, monotonic() + HOLD_BACK_SECONDS
         with self._answered:
             while (left := deadline - monotonic()) > 0 and not self._stopping:
                 room = self._room()

@@ -34,6 +34,7 @@ from shared.playbook.messages import Provider
 from shared.playbook.model import Playbook
 from shared.runtime import chance
 from shared.runtime.crash import crash_point
+from shared.ticket.state import Ticket
 
 _DONE = frozenset(("sent", "delivered", "read", "suppressed", "cancelled"))
 USELESS = "no longer of use"
@@ -62,11 +63,21 @@ class Job(msgspec.Struct, frozen=True):
         return self.provider.name
 
 
+class Marked(msgspec.Struct, frozen=True):
+    """A message that its planning marked `sending`: the provider that is called, and when it counts as lost."""
+
+    provider: str
+    lease: datetime
+
+
 class Sender(Protocol):
     """Takes jobs whose `sending` is committed; answers by calling `record` with their outcomes."""
 
     def take(self, jobs: Sequence[Job]) -> None:
         """Send, in its own time."""
+
+    def hold_back(self, jobs: Sequence[Job]) -> None:
+        """Wait a moment while there is no room for more like these."""
 
     def room(self) -> Mapping[str, int]:
         """How many more messages of each provider this process can take; one that is not named has room."""
@@ -102,7 +113,16 @@ class SendMessages:
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Mark what can be sent, record what was lost, hold what its provider cannot take now."""
-        return _Batch(self, unit, batch).run()
+        found = {row.id: row for row in self._tables.rows(unit.connection, [work.id for work in batch])}
+        wanted = [row.ticket_id for row in found.values() if row.ticket_id is not None]
+        return _Batch(self, unit, found, self._tables.tickets(unit.connection, wanted)).run(batch)
+
+    def at_once(self, unit: Unit, rows: Sequence[Row], tickets: Mapping[int, Ticket]) -> dict[int, Marked]:
+        """Mark messages that this very transaction plans, as far as they can go now; what is not in the answer is left to its lane.
+
+        It saves their claim and the writing of a state. Half of each provider's room is left to those that wait already.
+        """
+        return _Batch(self, unit, {row.id: row for row in rows}, tickets, share=2).at_once() if rows else {}
 
     def link_key(self) -> bytes:
         """What links are sealed with."""
@@ -111,10 +131,12 @@ class SendMessages:
             self._key = (settings.link_key or chance.kept_secret(settings.home, "link.key")).encode()
         return self._key
 
-    def hand_over(self, jobs: list[Job]) -> None:
-        """Called after the commit."""
+    def hand_over(self, jobs: list[Job], *, patient: bool = True) -> None:
+        """Called after the commit. `patient`: claims no more for a moment while their providers have no room."""
         crash_point("delivery.claimed")
         self._sender.take(jobs)
+        if patient:
+            self._sender.hold_back(jobs)
 
     @property
     def parts(self) -> tuple[Deps, store.Tables, Sender, Notes, Budget, Limits]:
@@ -122,7 +144,7 @@ class SendMessages:
 
 
 @dataclass(slots=True)
-class _Marked:
+class _Found:
     jobs: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     polls: list[Job] = field(default_factory=list)
@@ -130,30 +152,36 @@ class _Marked:
 
 
 class _Batch:
-    """One claimed batch being decided."""
+    """Messages being decided: a claimed batch, or what a batch of tickets has just planned."""
 
-    def __init__(self, handler: SendMessages, unit: Unit, batch: Sequence[Work]) -> None:
-        self.handler, self.unit, self.batch = handler, unit, batch
+    def __init__(
+        self,
+        handler: SendMessages,
+        unit: Unit,
+        rows: Mapping[int, Row],
+        tickets: Mapping[int, Ticket],
+        *,
+        share: int = 1,
+    ) -> None:
+        self.handler, self.unit, self.rows = handler, unit, rows
         self.deps, self.tables, self.sender, notes, budget, limits = handler.parts
-        self.rows = {row.id: row for row in self.tables.rows(unit.connection, [work.id for work in batch])}
         states = self.tables.health(unit.connection)
         notes.watch(states.values())
-        self.routes = Routes(unit.connection, unit.now, states, self.sender.room(), budget, limits)
-        wanted = [row.ticket_id for row in self.rows.values() if row.ticket_id is not None]
+        room = {name: left // share for name, left in self.sender.room().items()}
+        self.routes = Routes(unit.connection, unit.now, states, room, budget, limits)
         self.composer = Composer(
-            self.deps.settings, handler.link_key(), self.deps.directory.get(unit.connection),
-            self.tables.tickets(unit.connection, wanted), unit.now,
-        )  # fmt: skip
-        self.changes, self.marked = Changes(self.tables), _Marked()
+            self.deps.settings, handler.link_key(), self.deps.directory.get(unit.connection), tickets, unit.now
+        )
+        self.changes, self.marked = Changes(self.tables), _Found()
         self.carried: set[int] = set()
         self.gates: dict[str, Wait] = {}
         self.playbooks: dict[int, tuple[Playbook, Compiled]] = {}
         self.leases: dict[str, tuple[datetime, bool, bool]] = {}
 
-    def run(self) -> list[Result]:
+    def run(self, batch: Sequence[Work]) -> list[Result]:
         unit = self.unit
-        over = {work.id: done for work in self.batch if (done := self._over(work, self.rows[work.id])) is not None}
-        left = [work for work in self.batch if work.id not in over]
+        over = {work.id: done for work in batch if (done := self._over(work, self.rows[work.id])) is not None}
+        left = [work for work in batch if work.id not in over]
         capped = caps.waits(unit, self.deps, [self.rows[work.id] for work in left], self.tables)
         for work in left:
             row = self.rows[work.id]
@@ -171,7 +199,35 @@ class _Batch:
         if self.marked.bundled:
             self.tables.record(unit.connection, self.marked.bundled)
         self.changes.write(unit)
-        return [over[work.id] if work.id in over else Result(work, (), None) for work in self.batch]
+        return [over[work.id] if work.id in over else Result(work, (), None) for work in batch]
+
+    def at_once(self) -> dict[int, Marked]:
+        """Whatever can go now; where anything speaks against it, its lane decides."""
+        unit, rows = self.unit, list(self.rows.values())
+        capped = caps.waits(unit, self.deps, rows, self.tables)
+        leases = [None if row.id in capped else self._goes(row) for row in rows]
+        jobs = self.marked.jobs
+        if not jobs:
+            return {}
+        self.tables.keep_links(unit.connection, self.composer.linked)
+        unit.after_commit.append(lambda: self.handler.hand_over(jobs, patient=False))
+        called = {job.row.id: job.called for job in jobs}
+        return {
+            row.id: Marked(called[row.id], lease) for row, lease in zip(rows, leases, strict=True) if lease is not None
+        }
+
+    def _goes(self, row: Row) -> datetime | None:
+        """Mark a message; the end of its lease, or None."""
+        playbook, known = self._known(row)
+        candidates = serving(known.providers.get(row.channel, ()), row.recipient)
+        found = self.routes.choose(row, candidates, chance.fraction()) if candidates else None
+        if not isinstance(found, Provider):
+            return None
+        try:
+            content = self.composer.content(row, playbook, found)
+        except TemplateError:
+            return None
+        return self._mark(row, found, content)
 
     # ---- what is not sent --------------------------------------------------------------------------------------------
 
@@ -248,7 +304,7 @@ class _Batch:
             return judged(work, row, row.provider, refused, self.unit.now, 0.5, self.changes)
         if others:
             self._carry(row, others)
-        return self._mark(work, row, found, content, carries=len(others))
+        return Result(work, (), self._mark(row, found, content, carries=len(others)))
 
     def _look(self, work: Work, row: Row, playbook: Playbook) -> Result | None:
         """Ask the provider that may have the message, while there are look-ups left."""
@@ -256,7 +312,7 @@ class _Batch:
         driver = self._driver(row)
         if driver is None or not driver.has_lookup or provider.name != row.provider or looked(row) >= LOOKS:
             return None
-        return self._mark(work, row, provider, Content(), look=True)
+        return Result(work, (), self._mark(row, provider, Content(), look=True))
 
     def _others(self, row: Row, key: str) -> list[Row]:
         connection = self.unit.connection
@@ -287,8 +343,9 @@ class _Batch:
                     self.unit.settle("notifier", Result(work, (), None))
 
     def _mark(
-        self, work: Work, row: Row, provider: Provider, content: Content, *, look: bool = False, carries: int = 0
-    ) -> Result:
+        self, row: Row, provider: Provider, content: Content, *, look: bool = False, carries: int = 0
+    ) -> datetime:
+        """Gather a call of this message; returns when its lease ends."""
         ticket = self.composer.tickets.get(row.ticket_id or 0)
         known = self.leases.get(provider.name)
         if known is None:
@@ -307,7 +364,7 @@ class _Batch:
         job = Job(row, row.epoch + 1, provider, message, look, known[1], carries, known[2])
         self.marked.jobs.append(job)
         self.marked.rows.append({"id": row.id, "epoch": job.epoch, "provider": provider.name, "at": self.unit.now})
-        return Result(work, (), known[0])
+        return known[0]
 
     def _lease(self, provider: Provider) -> tuple[datetime, bool, bool]:
         """How long its messages may take, whether it can be asked about those without an answer, and about those that it took."""

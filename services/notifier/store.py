@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,7 +99,8 @@ _MESSAGE: copying.Columns = {
     "channel": copying.text, "provider": copying.text, "address": copying.text, "locale": copying.text,
     "urgency": copying.text, "on_unknown": copying.text, "state": copying.text, "valid_until": copying.instant,
     "attempts": copying.json, "provider_id": copying.text, "event_version": copying.number, "content": copying.json,
-    "reason": copying.text, "gather": copying.text, "created_at": copying.instant,
+    "reason": copying.text, "gather": copying.text, "epoch": copying.number, "sent_at": copying.instant,
+    "created_at": copying.instant,
 }  # fmt: skip
 _KNOWN = """
 select n.event_kind, n.event_item, n.event_version, n.recipient, n.channel
@@ -174,10 +175,14 @@ from unnest(%(recipients)s::text[]) as x (recipient) cross join lateral (
 _STATES = {"planned", "held", "sending", "sent", "delivered", "read", "unknown", "failed", "suppressed", "cancelled"}
 
 
+Ready = Callable[[list[dict[str, Any]]], None]
+"""Given the rows of new messages."""
+
+
 class Tables(Protocol):
     """What planning and sending ask of the tables: this module, or whoever keeps the same in memory."""
 
-    def plan(self, connection: Connection, changes: Changes) -> set[int]: ...
+    def plan(self, connection: Connection, changes: Changes, ready: Ready) -> set[int]: ...
     def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]: ...
     def reached(self, connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[str, str], str]]: ...
     def event(self, connection: Connection, kind: str, item_id: int, version: int) -> dict[str, Any]: ...
@@ -204,8 +209,11 @@ class Tables(Protocol):
     def dead(self, connection: Connection, addresses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]: ...
 
 
-def plan(connection: Connection, changes: Changes) -> set[int]:
-    """Keep a plan; returns the ids of messages that are new (a notification that exists already makes none)."""
+def plan(connection: Connection, changes: Changes, ready: Ready) -> set[int]:
+    """Keep a plan; returns the ids of messages that are new (a notification that exists already makes none).
+
+    `ready` is given their rows before they are written, and may change them.
+    """
     if not (changes.notifications or changes.turned):
         return set()
     fresh = _unmade(connection, changes.notifications)
@@ -215,6 +223,7 @@ def plan(connection: Connection, changes: Changes) -> set[int]:
         wanted |= {row.message_id for row in turned}
     copying.rows(connection, "notifier.notification", _NOTIFICATION, fresh, {"updated_at": "created_at"})
     messages = [row for row in changes.messages if row["id"] in wanted]
+    ready(messages)
     copying.rows(connection, "notifier.message", _MESSAGE, messages, {"updated_at": "created_at"})
     return {row["id"] for row in messages}
 
@@ -238,6 +247,16 @@ def _unmade(connection: Connection, notifications: Sequence[dict[str, Any]]) -> 
             known.add(key)
             fresh.append(row)
     return fresh
+
+
+def fresh(row: Mapping[str, Any]) -> Row:
+    """A message that is about to be written, as the sender needs it."""
+    return Row(
+        row["id"], row["version"], row["ticket_id"], row["rule"], row["playbook"], row["event_type"], row["event"],
+        row["recipient"], row["channel"], row["provider"], row["address"], row["locale"], row["urgency"], row["on_unknown"],
+        row["state"], row["epoch"], 0, row["provider_id"], row["valid_until"], row["attempts"], row["created_at"],
+        row["event_version"], row["gather"], None, row["reason"],
+    )  # fmt: skip
 
 
 def waiting(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:

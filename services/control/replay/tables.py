@@ -304,7 +304,7 @@ class NotifierTables:
         self._storms: dict[str, tuple[datetime, int, datetime | None]] = {}
         self._lately: dict[str, deque[tuple[str, int | None, datetime]]] = {}
 
-    def plan(self, connection: Connection, changes: notifier.Changes) -> set[int]:
+    def plan(self, connection: Connection, changes: notifier.Changes, ready: notifier.Ready) -> set[int]:
         wanted: set[int] = set()
         seen: set[Key] = set()
         for row in changes.notifications:
@@ -328,21 +328,11 @@ class NotifierTables:
                     self._waiting.setdefault(known["ticket_id"], {})[known["id"]] = moved
                     self._about[known["id"]] = known["ticket_id"]
                 self.mirror.put("notifier.notification", (known["id"],), moved)
-        fresh = set()
-        for message in changes.messages:
-            if message["id"] in wanted:
-                fresh.add(message["id"])
-                self._kept(
-                    {
-                        **message,
-                        "epoch": 0,
-                        "failures": 0,
-                        "bundle": None,
-                        "sent_at": None,
-                        "updated_at": message["created_at"],
-                    }
-                )
-        return fresh
+        fresh = [message for message in changes.messages if message["id"] in wanted]
+        ready(fresh)
+        for message in fresh:
+            self._kept({**message, "failures": 0, "bundle": None, "updated_at": message["created_at"]})
+        return {message["id"] for message in fresh}
 
     def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
         found: dict[int, list[tuple[Waiting, Any]]] = {}

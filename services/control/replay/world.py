@@ -230,6 +230,9 @@ class _Sender:
     def take(self, jobs: Sequence[Job]) -> None:
         self._world.sent(jobs)
 
+    def hold_back(self, jobs: Sequence[Job]) -> None:
+        """Nothing waits here."""
+
     def room(self) -> Mapping[str, int]:
         return {}
 
@@ -273,7 +276,7 @@ class World:
             RouteTickets(self.deps, self.router),
             KeepClocks(self.deps, self.sla),
             WatchTickets(self.deps, self.escalation),
-            PlanMessages(self.deps, self.notifier),
+            PlanMessages(self.deps, tables=self.notifier),
         )
         self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier, limits=NoLimits())
         self._rated = tuple(name for name, group in playbook.document.groups.items() if group.rate is not None)
