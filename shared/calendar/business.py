@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from shared.calendar.spec import DAYS, CalendarSpec, WeeklySegment, compile_rules
@@ -179,13 +179,15 @@ class _AlwaysOpen(BusinessCalendar):
     __slots__ = ()
 
     def add(self, start: datetime, work: timedelta, *, before: bool = False) -> datetime | None:
-        at, amount = micros(start), abs(work // MICROSECOND)
+        at = start if start.tzinfo is UTC else moment(micros(start))
         try:
-            return moment(at - amount if before or work < timedelta() else at + amount)
+            return at - abs(work) if before or work < timedelta() else at + work
         except OverflowError:
             return None
 
     def between(self, start: datetime, end: datetime) -> timedelta:
+        if start.tzinfo is UTC and end.tzinfo is UTC:
+            return end - start
         return timedelta(microseconds=micros(end) - micros(start))
 
     def is_open(self, at: datetime) -> bool:

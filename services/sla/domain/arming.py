@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.sla.domain.clock import Clock, State, Warning, WarningState
 from services.sla.domain.terms import Library, Policy, Terms, Threshold
-from services.sla.domain.track import RUN, WAIT, ZERO, Phase, deadline, mode_of, segments, spent
+from services.sla.domain.track import RUN, WAIT, ZERO, Phase, deadline, segments, spent, waits
 
 
 def read(clock: Clock, phases: tuple[Phase, ...], library: Library, until: datetime) -> Clock:
@@ -51,7 +51,7 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
         elapsed, paused_time = spent(parts, RUN), spent(parts, WAIT)
     else:
         due = deadline((), terms.target, start, at, calendar)
-    paused = mode_of(policy, clock.metric, clock.span.priority, status) == WAIT
+    paused = waits(policy, terms, status)
     target = terms.target.length(start, calendar)
     if cause == "resumed" and due is not None and due < at:
         armed_at, cause = clock.armed_at, clock.cause  # used up by a change while it waited: that change breaks it

@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-from msgspec.structs import replace
-
 from services.sla.domain import facts as f
 from services.sla.domain.terms import CLOSED
 from services.sla.domain.ticket import Place
@@ -77,8 +75,10 @@ def placed(places: Sequence[Place], at: datetime, status: str, bearer: Bearer) -
     new = Place(at, kind.value) if kind is Kind.CLOSED else Place(at, kind.value, *bearer)
     while places and places[-1].at == at:
         places = places[:-1]
-    if places and replace(places[-1], at=at) == new:
-        return tuple(places)
+    if places:
+        last = places[-1]
+        if (last.kind, last.team, last.person, last.node) == (new.kind, new.team, new.person, new.node):
+            return tuple(places)
     return (*places, new)
 
 

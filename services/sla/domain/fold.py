@@ -8,7 +8,7 @@ outage. At equal instants the fact comes first: an answer exactly at the due ins
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -17,12 +17,13 @@ from services.sla.domain.attribution import placed
 from services.sla.domain.clock import Clock, State, Warning, WarningState, seconds
 from services.sla.domain.terms import Choice, Library, Policy
 from services.sla.domain.ticket import SlaState
-from services.sla.domain.track import WAIT, Span, mode_of
+from services.sla.domain.track import Span, waits
 from shared.contracts import events as e
 
 LATE_AFTER = timedelta(seconds=60)
 """An effect decided this long after its instant is marked late: an outage, not the ordinary second of work."""
 
+NEVER = datetime.max.replace(tzinfo=UTC)
 CONTINUES = frozenset({"closed", "policy"})
 """Ends after which the same promise may go on, as a new cycle."""
 
@@ -31,7 +32,8 @@ class Fold:
     """See the module. `changed` holds every clock touched since the start, ended cycles included, in order of first touch."""
 
     __slots__ = (
-        "_moved", "_started", "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "desk", "events",
+        "_moved", "_soonest", "_started",
+        "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "desk", "events",
         "group", "group_since", "library", "merged", "nodes", "now", "opening", "person", "phases", "places", "policy",
         "priority", "ready", "replied_at", "status", "version", "waiting_since",
     )  # fmt: skip
@@ -53,6 +55,8 @@ class Fold:
         self.choice: Choice | None = None
         self._started: list[Clock] = []
         self._moved: dict[str, list[Clock]] = {}
+        self._soonest: datetime | None = NEVER if not self.clocks else None
+        """Nothing falls due before it; None: to be found out."""
 
     def state(self) -> SlaState:
         """What to keep."""
@@ -79,6 +83,7 @@ class Fold:
         """Note a clock's new value."""
         self.clocks[clock.metric] = clock
         self.changed[clock.metric, clock.cycle] = clock
+        self._soonest = None
         return clock
 
     def started(self, clock: Clock) -> None:
@@ -180,13 +185,12 @@ class Fold:
     def repause(self, at: datetime) -> None:
         """After a change of status: clocks that begin to wait lose their due instant, clocks that count again get a new one."""
         for clock in self.open_clocks():
-            policy, _ = terms_of(clock, self.library)
-            waits = mode_of(policy, clock.metric, clock.span.priority, self.status) == WAIT
-            if waits and not clock.paused:
+            waiting = waits(*terms_of(clock, self.library), self.status)
+            if waiting and not clock.paused:
                 state = State.BREACHED if clock.breached_at is not None else State.PAUSED
                 clock = replace(clock, paused=True, state=state, due_at=None)
                 self.moved(read(clock, self.phases, self.library, at), "paused")
-            elif clock.paused and not waits:
+            elif clock.paused and not waiting:
                 clock = replace(clock, generation=clock.generation + 1)
                 self.moved(arm(clock, self.phases, self.status, self.library, at, "resumed"), "resumed")
 
@@ -198,13 +202,23 @@ class Fold:
         At one instant, breaches that a change put into the past come before what falls due at just that instant: the change is
         noticed with its fact, the others at the first instant after it.
         """
-        due = sorted(self._due(upto))
-        for at, _, _, metric, index in due:
+        if self._soonest is None:
+            self._soonest = min(self._ahead(), default=NEVER)
+        if self._soonest >= upto:
+            return  # most facts come before anything is due
+        for at, _, _, metric, index in sorted(self._due(upto)):
             clock = self.clocks[metric]
             if index < 0:
                 self.put(self.breach(clock, at))
             else:
                 self._warn(clock, index)
+
+    def _ahead(self) -> Iterator[datetime]:
+        """The instants that `_due` looks at."""
+        for clock in self.clocks.values():
+            if clock.stopped_at is None and not clock.paused and clock.breached_at is None and clock.due_at is not None:
+                yield clock.due_at
+                yield from (warning.at for warning in clock.warnings if warning.state is WarningState.ARMED)
 
     def _due(self, upto: datetime) -> Iterator[tuple[datetime, bool, int, str, int]]:
         for metric, clock in self.clocks.items():

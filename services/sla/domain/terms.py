@@ -12,6 +12,8 @@ from shared.calendar import BusinessCalendar
 
 CLOSED = frozenset({"resolved", "closed", "merged"})
 DEFAULT = "default"
+MOST_REMEMBERED = 10_000
+"""Names of groups and nodes are a playbook's, those of priorities a ticket's: nobody may fill the memory with them."""
 OnChange = Literal["carry", "restart", "keep"]
 Matcher = Callable[[Mapping[str, Any]], bool]
 
@@ -80,6 +82,10 @@ class Policy:
     opening_counts: bool = False
     at_risk: float | None = None
     tell: tuple[str, ...] = ("assignee", "supervisor")
+    _found: dict[tuple[str, str | None], Terms | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """`terms_of` of what was asked before: each decision asks a dozen times."""
 
     def of(self, priority: str | None) -> Mapping[str, Terms]:
         """Terms by metric for a priority."""
@@ -88,6 +94,16 @@ class Policy:
 
     def terms_of(self, metric: str, priority: str | None) -> Terms | None:
         """Terms of a metric at a priority; None: no promise."""
+        key = metric, priority
+        try:
+            return self._found[key]
+        except KeyError:
+            if len(self._found) > MOST_REMEMBERED:
+                self._found.clear()
+            found = self._found[key] = self._terms_of(metric, priority)
+            return found
+
+    def _terms_of(self, metric: str, priority: str | None) -> Terms | None:
         by_metric = self.of(priority)
         found = by_metric.get(metric)
         if found is None and ":" in metric:

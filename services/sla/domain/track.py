@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.sla.domain.terms import Library, Policy, Target
+from services.sla.domain.terms import Library, Policy, Target, Terms
 from shared.calendar import BusinessCalendar
 
 RUN, WAIT, SHUT = "run", "wait", "shut"
@@ -52,7 +52,12 @@ def mode_of(policy: Policy, metric: str, priority: str | None, status: str) -> s
     if status in policy.closed_on:
         return SHUT
     terms = policy.terms_of(metric, priority)
-    return WAIT if terms is not None and terms.pauses(status) else RUN
+    return WAIT if terms is not None and terms.pause_on and terms.pauses(status) else RUN
+
+
+def waits(policy: Policy, terms: Terms, status: str) -> bool:
+    """Is it `WAIT`, for terms that are there."""
+    return bool(terms.pause_on) and terms.pauses(status) and status not in policy.closed_on
 
 
 def segments(
@@ -62,11 +67,13 @@ def segments(
 
     The first phase and the first span also hold before their own instants.
     """
+    if until <= start:
+        return []
     cuts = sorted(set(_inside(phases, spans, start, until)))
     found: list[tuple[datetime, datetime, str, BusinessCalendar]] = []
     phase = span = 0
     begin = start
-    for end in [*cuts, until] if until > start else ():
+    for end in [*cuts, until]:
         while phase + 1 < len(phases) and phases[phase + 1].at <= begin:
             phase += 1
         while span + 1 < len(spans) and spans[span + 1].at <= begin:
@@ -83,7 +90,10 @@ def segments(
 
 
 def _inside(phases: Sequence[Phase], spans: Sequence[Span], start: datetime, until: datetime) -> list[datetime]:
-    return [mark.at for marks in (phases, spans) for mark in marks if start < mark.at < until]
+    """Where the mode may change; the first of each kind changes nothing."""
+    if len(phases) == 1 and len(spans) == 1:
+        return []
+    return [mark.at for marks in (phases, spans) for mark in marks[1:] if start < mark.at < until]
 
 
 def spent(parts: Sequence[Segment], mode: str) -> timedelta:
