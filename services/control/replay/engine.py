@@ -67,11 +67,8 @@ class Engine:
             for background in parts.background if self.ask else ():
                 background.inline()
         sender = NullSender(self.deps, self.database, on_send=self._sent, answer=self.answer)
-        handlers += [
-            PlanMessages(self.deps),
-            SendMessages(self.deps, sender, notes=sender.notes),
-            ApplyReports(self.deps),
-        ]
+        sending = SendMessages(self.deps, sender, notes=sender.notes)
+        handlers += [PlanMessages(self.deps, sending), sending, ApplyReports(self.deps)]
         for lane in LANES:
             for handler in handlers:
                 self._lanes.append(Lane(self.database, handler, lane, None, self._ring, self.deps.playbook_number))

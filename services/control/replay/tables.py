@@ -332,6 +332,8 @@ class NotifierTables:
         ready(fresh)
         for message in fresh:
             self._kept({**message, "failures": 0, "bundle": None, "updated_at": message["created_at"]})
+            if message["state"] == "sending":
+                self._note_sent(message, message["sent_at"])
         return {message["id"] for message in fresh}
 
     def waiting(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
@@ -361,11 +363,14 @@ class NotifierTables:
         found = (self._messages.get(one) for one in sorted(ids))
         return [(row["id"], row["version"], row["state"], row["epoch"]) for row in found if row is not None]
 
+    def _note_sent(self, row: Mapping[str, Any], at: datetime) -> None:
+        lately = self._lately.setdefault(row["recipient"], deque(maxlen=200))
+        lately.append((row["channel"], row["ticket_id"], at))
+
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
         for one in marked:
             row = self._messages[one["id"]]
-            lately = self._lately.setdefault(row["recipient"], deque(maxlen=200))
-            lately.append((row["channel"], row["ticket_id"], one["at"]))
+            self._note_sent(row, one["at"])
             row.update(
                 state="sending", epoch=one["epoch"], provider=one["provider"], sent_at=one["at"], updated_at=one["at"]
             )

@@ -272,13 +272,13 @@ class World:
         self._due: dict[tuple[str, str, str], dict[int, datetime]] = {}
         self.router, self.sla = RouterTables(mirror), SlaTables(mirror)
         self.escalation, self.notifier = EscalationTables(mirror), NotifierTables(mirror, self)
+        self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier, limits=NoLimits())
         self._crew: tuple[Handler, ...] = (
             RouteTickets(self.deps, self.router),
             KeepClocks(self.deps, self.sla),
             WatchTickets(self.deps, self.escalation),
-            PlanMessages(self.deps, tables=self.notifier),
+            PlanMessages(self.deps, None if trial else self._sending, self.notifier),
         )
-        self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier, limits=NoLimits())
         self._rated = tuple(name for name, group in playbook.document.groups.items() if group.rate is not None)
         self._connection = cast(Connection, _NoDatabase(self))
         self._last: set[int] = set()
