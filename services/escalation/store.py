@@ -118,7 +118,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, Watched]:
     """What is watched on these tickets (the caller holds their locks)."""
     if not ids:
         return {}
-    rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
+    rows = connection.exec_driver_sql(_LOAD, {"ids": arrays.Longs(list(ids))})
     return {row.ticket_id: keeping.loads(row.state) for row in rows}
 
 

@@ -262,7 +262,7 @@ def fresh(row: Mapping[str, Any]) -> Row:
 def waiting(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
     """Planned steps of tickets, earliest first, each with its whole row."""
     found: dict[int, list[tuple[Waiting, Any]]] = {}
-    for row in connection.exec_driver_sql(_WAITING, {"ids": list(ids)}):
+    for row in connection.exec_driver_sql(_WAITING, {"ids": arrays.Longs(list(ids))}):
         step = Waiting(row.id, row.event_type, row.rule, row.recipient, row.channel, row.until, row.due_at)
         found.setdefault(row.ticket_id, []).append((step, row))
     return found
@@ -272,7 +272,7 @@ def reached(connection: Connection, ids: Sequence[int]) -> dict[int, dict[tuple[
     """The furthest state of a ticket's messages by (rule, recipient)."""
     order = {"sent": 1, "delivered": 2, "read": 3}
     found: dict[int, dict[tuple[str, str], str]] = {}
-    for row in connection.exec_driver_sql(_REACHED, {"ids": list(ids)}):
+    for row in connection.exec_driver_sql(_REACHED, {"ids": arrays.Longs(list(ids))}):
         states = found.setdefault(row.ticket_id, {})
         key = (row.rule, row.recipient)
         if order.get(row.state, 0) >= order.get(states.get(key, ""), 0):
@@ -343,7 +343,7 @@ def keep_links(connection: Connection, linked: Sequence[dict[str, Any]]) -> None
 
 def tickets(connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]:
     """Tickets that messages are about, as they are now."""
-    found = connection.exec_driver_sql(_TICKETS, {"ids": list(ids)})
+    found = connection.exec_driver_sql(_TICKETS, {"ids": arrays.Longs(list(ids))})
     return {row.id: decode_ticket(row.state) for row in found}
 
 

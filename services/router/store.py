@@ -187,14 +187,14 @@ from json_to_recordset(%(wanted)s) as x (group_name text, line text, n integer) 
 def held(connection: Connection, ids: Sequence[int]) -> dict[int, list[Held]]:
     """Open assignments of tickets."""
     found: dict[int, list[Held]] = {}
-    for row in connection.exec_driver_sql(_HELD, {"ids": list(ids)}):
+    for row in connection.exec_driver_sql(_HELD, {"ids": arrays.Longs(list(ids))}):
         found.setdefault(row.ticket_id, []).append(Held(*row))
     return found
 
 
 def waits(connection: Connection, ids: Sequence[int]) -> dict[int, Wait]:
     """Waiting tickets among these."""
-    return {row.ticket_id: Wait(*row) for row in connection.exec_driver_sql(_WAITS, {"ids": list(ids)})}
+    return {row.ticket_id: Wait(*row) for row in connection.exec_driver_sql(_WAITS, {"ids": arrays.Longs(list(ids))})}
 
 
 def lock_loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:

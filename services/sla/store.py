@@ -75,7 +75,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
     """States of the tickets that have one (the caller holds their locks)."""
     if not ids:
         return {}
-    rows = connection.exec_driver_sql(_LOAD, {"ids": list(ids)})
+    rows = connection.exec_driver_sql(_LOAD, {"ids": arrays.Longs(list(ids))})
     return {row.ticket_id: _state.decode(row.state) for row in rows}
 
 

@@ -23,7 +23,7 @@ from shared.ledger import sql
 from shared.ledger.claim import events_after
 from shared.ledger.handler import Handler
 from shared.ledger.unit import Unit, Work
-from shared.runtime import copying
+from shared.runtime import arrays, copying
 from shared.ticket.state import Ticket
 
 ROUNDS = 4
@@ -112,7 +112,7 @@ class _Turn:
             item.rows[self._first] = _Row(item.work.seen, item.work.due_at, known=True)
         others = [service for service in self._services if service != self._first]
         found = connection.exec_driver_sql(
-            sql.SIBLINGS, {"kind": "ticket", "ids": list(self._items), "services": others}
+            sql.SIBLINGS, {"kind": "ticket", "ids": arrays.Longs(list(self._items)), "services": others}
         )
         for service, number, seen, due_at, sound in found:
             self._items[number].rows[service] = _Row(seen, due_at, sound, known=True)

@@ -55,6 +55,15 @@ class Longs(Column):
     def encoded(self) -> list[bytes]:
         return [_NONE if one is None else _long(8, one) for one in self.values]
 
+    def array(self) -> bytes:
+        """In one step where nothing is missing: every claim and every save names its items."""
+        if None in self.values:
+            return super().array()
+        count = len(self.values)
+        cells = [8] * (2 * count)
+        cells[1::2] = self.values
+        return struct.pack(f"!iiiii{'iq' * count}", 1, 0, self.element, count, 1, *cells)
+
 
 class Ints(Column):
     """`integer[]`."""

@@ -88,6 +88,10 @@ def rows(
 
 def _column(write: Callable[[Any], bytes], values: Sequence[Any]) -> list[bytes]:
     """A column's fields. Most say the same again and again, and are written once."""
+    first = values[0] if values else None
+    # documents are compared as objects: 1 equals 1.0 and True, and is written otherwise
+    if all(one is first for one in values) if write is json else values.count(first) == len(values):
+        return [write(first)] * len(values)
     if write is number:
         return [NULL if one is None else b"%d" % one for one in values]
     known: dict[Any, bytes] = {}
