@@ -43,6 +43,7 @@ from services.router.domain.pool import Agent, Pool, Turns
 from services.router.domain.strategies import turn_taken
 from services.router.store import Changes, Load
 from shared.playbook.routing import Strategy
+from shared.runtime import copying
 from shared.runtime.database import connect_engine
 
 AGENTS, GROUPS, SKILLS = 200, 10, 5
@@ -157,7 +158,7 @@ class Hand:
         kept = min(len(self._open), self._keep - self._size)
         room = min(self._size, self.wanted - self.found.given, self._keep - kept)
         asked = self._fresh(room)  # what is asked for is known before anybody's load is locked
-        loads = store.lock_loads(connection, BY_NAME)
+        loads = store.lock_loads(connection, BY_NAME, in_line=True)
         changes = Changes()
         self._end(changes, loads)
         assigner = Assigner(DESKS, pool_of(loads), NOW, {}, 100)
@@ -172,8 +173,7 @@ class Hand:
                 else:
                     self.found.refused += 1
             asked = []
-        store.save(connection, changes, {})
-        connection.commit()
+        _save(connection, changes, {})
         return sum(one.load for one in loads.values()) / (CAPACITY * 100)
 
     def _fresh(self, count: int) -> list[Request]:
@@ -202,6 +202,14 @@ class Hand:
         self.found.given += 1
 
 
+def _save(connection: Connection, changes: Changes, turns: dict[str, Turns]) -> None:
+    """As a lane does: gathered, sent together, committed."""
+    with copying.gathering(connection):
+        store.save(connection, changes, turns)
+        copying.send(connection)
+    connection.commit()
+
+
 def _row(agent: str, one: Load) -> dict[str, Any]:
     return {"agent": agent, "load": one.load, "open_count": one.open_count, "last_assigned": one.last_assigned}
 
@@ -226,7 +234,7 @@ def _turns(number: int, count: int, url: str, ready: Any, go: Event, answers: An
         ready.put(None)
         go.wait()
         for start in range(0, count, 50):
-            loads = store.lock_loads(connection, members)
+            loads = store.lock_loads(connection, members, in_line=True)
             turns = store.turns(connection, ["rr"]).get("rr") or Turns()
             pool = Pool(
                 {one: Agent(one, load=loads[one].load) for one in members}, {"rr": Turns(turns.clock, dict(turns.of))}
@@ -240,8 +248,7 @@ def _turns(number: int, count: int, url: str, ready: Any, go: Event, answers: An
                 loads[outcome.agent] = Load(before.load + 100, before.open_count + 1, outcome.at)
                 changes.loads[outcome.agent] = _row(outcome.agent, loads[outcome.agent])
                 changes.opened.append(_opened(int(outcome.ticket), "rr", outcome.agent))
-            store.save(connection, changes, {"rr": turns})
-            connection.commit()
+            _save(connection, changes, {"rr": turns})
     engine.dispose()
     answers.put(None)
 

@@ -28,6 +28,9 @@ from shared.ticket.course import Stopped, begin
 from shared.ticket.flow.engine import opening
 from shared.ticket.state import Node
 
+IN_LINE = 16
+"""New tickets of a batch that stands in line for the capacity lock: they want most of the staff, and so does every other."""
+
 
 class RouteTickets:
     """The handler of tickets."""
@@ -74,7 +77,9 @@ class RouteTickets:
         agents = _people(cases, desks, directory)
         if not agents and not seekers and not flowing:
             return
-        loads = self._tables.lock_loads(unit.connection, agents) if agents else {}
+        # new tickets: nothing of theirs was done in this transaction yet, so that no load is locked
+        crowd = sum(case.work.seen == 0 for case in seekers) >= IN_LINE
+        loads = self._tables.lock_loads(unit.connection, agents, in_line=crowd) if agents else {}
         book = Book(unit, directory, loads, self._tables)
         for case in cases:
             book.settle(case)

@@ -159,6 +159,22 @@ def send(connection: Connection) -> None:
         raise _wrapped(connection, statement, error) from error
 
 
+def first(connection: Connection, before: str, statement: str, parameters: Mapping[str, Any]) -> Any:
+    """The first value that `statement` answers, after another statement `before` it (a lock), in one round trip.
+
+    Each sees what was committed when it begins. Raises what the statements would raise.
+    """
+    raw = _raw(connection)
+    try:
+        with raw.pipeline(), raw.cursor() as ahead, raw.cursor() as cursor:
+            ahead.execute(before.encode())
+            cursor.execute(statement.encode(), parameters)
+            row = cursor.fetchone()
+    except psycopg.Error as error:
+        raise _wrapped(connection, statement, error) from error
+    return None if row is None else row[0]
+
+
 FEW = 8
 """So many rows are sent as values of an INSERT, when they are gathered."""
 _GATHERED = "signalbox.gathered"
@@ -184,6 +200,9 @@ def _value(field: bytes) -> str | None:
 
 
 def _raw(connection: Connection) -> psycopg.Connection[Any]:
+    """The driver's own, within the transaction that `connection` will commit: one that has run nothing yet would not."""
+    if not connection.in_transaction():
+        connection.begin()
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     return raw

@@ -90,7 +90,9 @@ class RouterTables:
             one: router.Wait(*(row[name] for name in _WAIT)) for one in ids if (row := self._waits.get(one)) is not None
         }
 
-    def lock_loads(self, connection: Connection, agents: Iterable[str]) -> dict[str, router.Load]:
+    def lock_loads(
+        self, connection: Connection, agents: Iterable[str], *, in_line: bool = False
+    ) -> dict[str, router.Load]:
         return {one: self._loads.get(one) or router.Load(0, 0, 0.0) for one in sorted(set(agents))}
 
     def turns(self, connection: Connection, groups: Iterable[str]) -> dict[str, Turns]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -125,8 +126,10 @@ class Waiting(msgspec.Struct, frozen=True):
 Outcome = Assigned | Waiting
 
 
-def _shown(score: tuple[float, ...]) -> list[float]:
-    return [part if part.__class__ is int else round(part, 3) for part in score]
+@lru_cache(4096)
+def _shown(score: tuple[float, ...]) -> tuple[float, ...]:
+    """For people to read. From one ticket to the next most of a group stand as they stood."""
+    return tuple([part if part.__class__ is int else round(part, 3) for part in score])
 
 
 def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:
