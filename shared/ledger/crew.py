@@ -12,7 +12,7 @@ that cannot stand it and for nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -53,9 +53,14 @@ class Crew:
         """Whether the others let `first` commit what it claimed before they decide."""
         return self.early and len(claimed) == 1 and claimed[0].seen == 0 and first == self.handlers[0].service
 
-    def handle(self, unit: Unit, first: str, claimed: Sequence[Work]) -> list[Took]:
-        """Let every service decide that has something to decide about the batch that `first` claimed."""
-        return _Turn(self, unit, first, claimed).run()
+    def handle(
+        self, unit: Unit, first: str, claimed: Sequence[Work], between: Callable[[], None] | None = None
+    ) -> list[Took]:
+        """Let every service decide that has something to decide about the batch that `first` claimed.
+
+        `between` is called after each service's decision while others are still to decide; it may raise to give the batch up.
+        """
+        return _Turn(self, unit, first, claimed).run(between)
 
 
 @dataclass(slots=True)
@@ -88,7 +93,7 @@ class _Turn:
         self._todo[first] = dict.fromkeys(self._items)
         self._took: list[Took] = []
 
-    def run(self) -> list[Took]:
+    def run(self, between: Callable[[], None] | None = None) -> list[Took]:
         self._read_rows(self._unit.connection)
         self._read_events(self._unit.connection)
         for _ in range(ROUNDS):
@@ -96,6 +101,8 @@ class _Turn:
             for handler in self._crew.handlers:
                 ids = self._todo[handler.service]
                 if ids:
+                    if between is not None and self._took:
+                        between()
                     self._todo[handler.service] = {}
                     self._took.append(self._decide(handler, list(ids)))
             if not any(self._todo.values()):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ from shared.ledger.errors import Permanent, Transient
 from shared.ledger.handler import Handler as Handler
 from shared.ledger.kinds import URGENT
 from shared.ledger.unit import Unit, Work
-from shared.ledger.way import Way
+from shared.ledger.way import LEAST, GaveWay, Way
 from shared.runtime import copying, metrics
 from shared.runtime.clock import monotonic
 from shared.runtime.crash import crash_point
@@ -168,6 +169,8 @@ class Lane:
     _each: float = BATCH_SECONDS / SMALLEST
     """Seconds an item of the last batch cost."""
     _suspects_at: float = 0.0
+    _calm_at: float = float("inf")
+    """Since when a batch in hand is given up if urgent work comes; never, while some came not long before."""
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _again: bool = False
     _emptied: bool = False
@@ -209,13 +212,17 @@ class Lane:
         if self.way is None:
             return self._round(self._size)
         if self.lane != URGENT:
-            self.way.give()
-            return self._round(self.way.limit(self._size, self._each))
+            return self._ordinary(self.way)
         with self.way.taken():
-            count = self._round(self._size)
-        if count:
-            self.way.worked()
-        return count
+            return self._round(self._size)
+
+    def _ordinary(self, way: Way) -> int:
+        way.give()
+        self._calm_at = float("inf") if way.recent else monotonic()
+        try:
+            return self._round(way.limit(self._size, self._each))
+        except GaveWay:
+            return self._ordinary(way)
 
     def _round(self, limit: int) -> int:
         count = self._batch(limit)
@@ -250,6 +257,8 @@ class Lane:
             if not work or now is None:
                 connection.rollback()
                 return 0
+            if self.way is not None and lane == URGENT:
+                self.way.came()
             ids = [one.id for one in work]
             failure: Exception | None = None
             try:
@@ -259,6 +268,9 @@ class Lane:
                 # what failed or crashed before is for this service alone, until it is known to be well
                 alone = who != "sound" or any(one.failures for one in work)
                 unit = self._handle(connection, work, now, alone=alone)
+            except GaveWay:
+                connection.rollback()
+                raise
             except Exception as error:
                 connection.rollback()
                 if is_passing(error):
@@ -284,7 +296,9 @@ class Lane:
         crash_point("lane.claimed")
         with copying.gathering(connection):
             if self.crew is not None and not alone and not self.crew.waits(service, work):
-                took = self.crew.handle(unit, service, work)
+                way = self.way if len(work) > LEAST else None
+                between = None if way is None else partial(way.yield_if_came, self._calm_at)
+                took = self.crew.handle(unit, service, work, between)
             else:
                 took = [self._alone(unit, with_events(connection, work))]
             unit.flush()

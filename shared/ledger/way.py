@@ -2,8 +2,9 @@
 
 An urgent ticket waits for whoever holds what it needs: the loads of the people it might be given to, held by a batch of ordinary
 tickets until its commit, and the interpreter. Both waits are as long as that batch. So ordinary batches are short for as long as
-urgent work was in hand not long ago, and none begins while an urgent one runs. Ordinary work goes on all the same: nobody waits
-longer than `WAIT_SECONDS` before a batch.
+urgent work was in hand not long ago, none begins while an urgent one runs, and a long one that is in hand when the first urgent
+work comes is given up: rolled back, and begun again as a short one. Ordinary work goes on all the same: nobody waits longer than
+`WAIT_SECONDS` before a batch, and only a batch that began after `RECENT_SECONDS` without urgent work is given up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ BATCH_SECONDS = 0.025
 """What an ordinary batch may take while urgent work keeps coming."""
 LEAST = 20
 """Items; smaller batches would cost far more than they save."""
+
+
+class GaveWay(Exception):
+    """No failure: a long batch was given up for urgent work, and is to be begun again as a short one."""
 
 
 @dataclass(slots=True)
@@ -43,9 +48,19 @@ class Way:
                 self._in_hand -= 1
                 self._changed.notify_all()
 
-    def worked(self) -> None:
-        """There was some."""
+    def came(self) -> None:
+        """An urgent lane has claimed some."""
         self._last = monotonic()
+
+    @property
+    def recent(self) -> bool:
+        """Was there some not long ago?"""
+        return monotonic() - self._last <= RECENT_SECONDS
+
+    def yield_if_came(self, started: float) -> None:
+        """Asked in the middle of a long batch: raises `GaveWay` when urgent work came since it `started`."""
+        if self._last > started:
+            raise GaveWay
 
     def give(self) -> None:
         """Let urgent work in hand end first; returns after `WAIT_SECONDS` in any case."""
@@ -55,6 +70,6 @@ class Way:
 
     def limit(self, size: int, each_seconds: float) -> int:
         """How many items an ordinary batch takes now, of the `size` that it would; `each_seconds` is what one cost last time."""
-        if monotonic() - self._last > RECENT_SECONDS:
+        if not self.recent:
             return size
         return min(size, max(LEAST, int(BATCH_SECONDS / max(each_seconds, 1e-6))))

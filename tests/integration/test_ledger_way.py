@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.ledger import way
+from shared.ledger.lane import team_up
+from shared.ledger.unit import Result, Unit, Work
 from shared.ledger.way import LEAST, Way
 from tests.support.ledger import Told, broken, engine_of, lane_of, open_some
 
@@ -36,6 +38,38 @@ def test_batches_are_small_from_when_urgent_work_came_until_a_while_after_the_la
     assert [normal.run_once(), normal.run_once()] == [LEAST] * 2
     monkeypatch.setattr(way, "RECENT_SECONDS", 0.0)
     assert normal.run_once() >= 100
+
+
+def test_a_long_batch_in_hand_is_given_up_for_the_first_urgent_work_and_a_short_one_is_not(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(way, "BATCH_SECONDS", 0.0)
+    shared, rare = Way(), Told()
+    urgent = lane_of(engine, rare, "urgent")
+    urgent.way = shared
+
+    def urgent_work_comes(_: Unit, work: Work) -> Result:
+        if work.id == first[0] and not rare.batches:
+            open_some(engine, 1, lane="urgent")
+            assert urgent.run_once() == 1
+        return Result(work)
+
+    router, sla = Told("router", urgent_work_comes), Told("sla")
+    lanes = [lane_of(engine, router), lane_of(engine, sla)]
+    for lane in lanes:
+        lane.way = shared
+    team_up(lanes)
+    first = open_some(engine, 100)
+    with engine.begin() as connection:  # both services have something to decide
+        connection.exec_driver_sql(
+            """insert into ledger.agenda (service, kind, id, lane, due_at)
+            select 'sla', kind, id, lane, due_at from ledger.agenda where service = 'router'"""
+        )
+    assert lanes[0].run_once() == LEAST
+    assert [len(batch) for batch in router.batches] == [100, LEAST]
+    assert [len(batch) for batch in sla.batches] == [LEAST]
+    assert lanes[0].run_once() == LEAST
+    assert len(router.batches) == 3
 
 
 def test_an_urgent_lane_that_finds_nothing_keeps_nobody_small(engine: Engine) -> None:
