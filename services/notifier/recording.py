@@ -7,16 +7,18 @@ that a provider calls useless is not tried again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 from sqlalchemy import Engine
 
 from services.notifier import metrics, receipt_store, store
-from services.notifier.channels.base import Kind, Outcome
+from services.notifier.channels.base import Kind, Outcome, ReceiptMode
+from services.notifier.channels.registry import driver_type
 from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
 from services.notifier.polling import next_poll
@@ -27,12 +29,15 @@ from shared.contracts.envelope import Actor, New
 from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
+from shared.playbook.messages import Provider
 from shared.runtime.crash import crash_point
 
 log = structlog.get_logger()
 
 NOTIFIER = Actor(kind="service", id="notifier")
 _OVER = frozenset(("sent", "delivered", "read", "failed", "unknown"))
+ALIKE = 8
+"""Messages that a provider took with the same words are written together from so many on."""
 FOLLOW_SECONDS = 2.0
 """A failed message looks so often whether the next step of its plan was taken up."""
 
@@ -55,6 +60,8 @@ class Answered(Protocol):
     def epoch(self) -> int: ...
     @property
     def called(self) -> str: ...
+    @property
+    def provider(self) -> Provider: ...
     @property
     def can_look(self) -> bool: ...
     @property
@@ -102,8 +109,9 @@ class Changes:
     def _show(self) -> None:
         for labels, count in self.counts.items():
             metrics.DELIVERIES.labels(*labels).inc(count)
+        shown = {channel: metrics.DELIVERY_SECONDS.labels(channel).observe for channel, _ in self.seconds}
         for channel, seconds in self.seconds:
-            metrics.DELIVERY_SECONDS.labels(channel).observe(seconds)
+            shown[channel](seconds)
 
 
 def event(verb: str, row: Row, provider: str, detail: str, provider_id: str | None = None, attempt: int = 0) -> e.Data:
@@ -152,21 +160,11 @@ def _kept(
         attempt = len(row.attempts) + 1
         events = (New(event(verdict.event, row, provider, verdict.reason or "", outcome.provider_id, attempt)),)
     changes.counts[row.channel, provider, said] += 1
-    tried: dict[str, Any] = {"at": now, "provider": provider, "outcome": said}
-    if outcome.code:
-        tried["code"] = outcome.code
-    if outcome.detail:
-        tried["detail"] = outcome.detail
-    # a provider that has no ids of its own gives ours back: nothing to remember, and no index to write
-    provider_id = None if outcome.provider_id == f"sb-{row.id}" else outcome.provider_id
-    if provider_id:
-        tried["provider_id"] = provider_id
-    if outcome.resend_safe:
-        tried["safe"] = True
+    tried = _tried(row, provider, outcome, said, now)
     changes.rows.append(
         Written(
-            row.id, work.version + len(events), verdict.state, verdict.reason, verdict.failures, provider_id,
-            provider, tried, now,
+            row.id, work.version + len(events), verdict.state, verdict.reason, verdict.failures,
+            tried.get("provider_id"), provider, tried, now,
         )
     )  # fmt: skip
     due_at = verdict.retry_at
@@ -176,6 +174,21 @@ def _kept(
     elif verdict.state == "read":
         changes.read.append(row)
     return Result(work, events, due_at)
+
+
+def _tried(row: Row, provider: str, outcome: Outcome, said: str, now: datetime) -> dict[str, Any]:
+    """An attempt as it is kept."""
+    tried: dict[str, Any] = {"at": now, "provider": provider, "outcome": said}
+    if outcome.code:
+        tried["code"] = outcome.code
+    if outcome.detail:
+        tried["detail"] = outcome.detail
+    # a provider that has no ids of its own gives ours back: nothing to remember, and no index to write
+    if outcome.provider_id and outcome.provider_id != f"sb-{row.id}":
+        tried["provider_id"] = outcome.provider_id
+    if outcome.resend_safe:
+        tried["safe"] = True
+    return tried
 
 
 def _grave(row: Row, provider: str, reason: str, now: datetime) -> dict[str, Any]:
@@ -203,11 +216,11 @@ def record(
 
 def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float], tables: store.Tables = store) -> None:
     """The same inside the caller's transaction; the caller flushes and commits."""
-    by_id = {job.row.id: (job, outcome) for job, outcome in answers}
     changes = Changes(tables)
+    by_id = {job.row.id: (job, outcome) for job, outcome in _accept(unit, answers, changes)}
     accepted: dict[str, dict[str, list[Row]]] = {}
     carriers: list[int] = []
-    for number, version, state, epoch in tables.locked(unit.connection, list(by_id)):
+    for number, version, state, epoch in tables.locked(unit.connection, list(by_id)) if by_id else ():
         job, outcome = by_id[number]
         row = job.row  # as it was marked: nobody else writes a message that is being sent
         if state != "sending" or epoch != job.epoch:
@@ -234,6 +247,51 @@ def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float]
     changes.write(unit)
 
 
+def _accept(unit: Unit, answers: Sequence[Answer], changes: Changes) -> Sequence[Answer]:
+    """Record what providers took, all messages of the same answer in one statement; returns the answers that are left."""
+    groups: dict[tuple[Any, ...], list[Answer]] = {}
+    left: list[Answer] = []
+    for answer in answers:
+        job, outcome = answer
+        if outcome is None or outcome.kind is not Kind.ACCEPTED or job.look or job.carries:
+            left.append(answer)
+        else:
+            own = outcome.provider_id == f"sb-{job.row.id}"
+            key = (job.called, job.epoch, own or outcome.provider_id, outcome.code, outcome.detail)
+            groups.setdefault(key, []).append(answer)
+    for alike in groups.values():
+        left += alike if len(alike) < ALIKE else _alike(unit, alike, changes)
+    return left
+
+
+def _alike(unit: Unit, answers: Sequence[Answer], changes: Changes) -> list[Answer]:
+    """The same for one group; returns those that are not being sent any more, or not under this epoch."""
+    known = {answer[0].row.id: answer for answer in answers}
+    first, outcome = answers[0]
+    assert outcome is not None
+    now, called, said = unit.now, first.called, str(outcome.kind)
+    tried = _tried(first.row, called, outcome, said, now)
+    wanted = store.Accepted(list(known), first.epoch, tried.get("provider_id"), tried, now)
+    due_at = next_poll(now, now) if first.polls and outcome.provider_id is not None else None
+    versions: dict[int, int] = {}
+    reported: dict[str, list[Row]] = {}
+    reports = driver_type(first.provider.driver).receipts is not ReceiptMode.NONE
+    for number, version in changes.tables.accepted(unit.connection, wanted):
+        job, answer = known.pop(number)
+        row, provider_id = job.row, None if answer is None else answer.provider_id
+        new = New(event("sent", row, called, "", provider_id, len(row.attempts) + 1))
+        work = Work("delivery", number, row.urgency, version - 1, version - 1, 0, 0, now, None)
+        unit.settle("notifier", Result(work, (new,), due_at))
+        changes.counts[row.channel, called, said] += 1
+        changes.seconds.append((row.channel, (now - row.created_at).total_seconds()))
+        if reports and provider_id is not None:
+            versions[number] = version
+            reported.setdefault(provider_id, []).append(row)
+    if reported:
+        _catch_up(unit, called, reported, changes, versions)
+    return list(known.values())
+
+
 def carry(unit: Unit, carriers: Sequence[int], changes: Changes) -> None:
     """What became of a message becomes of those that it carries."""
     if not carriers:
@@ -252,8 +310,10 @@ def carry(unit: Unit, carriers: Sequence[int], changes: Changes) -> None:
         changes.rows.append(kept)
 
 
-def _catch_up(unit: Unit, provider: str, known: dict[str, list[Row]], changes: Changes) -> None:
-    """Receipts that came before the answer did."""
+def _catch_up(
+    unit: Unit, provider: str, known: dict[str, list[Row]], changes: Changes, sent: Mapping[int, int] | None = None
+) -> None:
+    """Receipts that came before the answer did; `sent`: versions of messages that are written as sent already."""
     early = changes.tables.early(unit.connection, provider, list(known))
     if not early:
         return
@@ -262,8 +322,13 @@ def _catch_up(unit: Unit, provider: str, known: dict[str, list[Row]], changes: C
         row = match(receipt, known[receipt.provider_id])
         if row is None:
             continue
-        kept = written[row.id]
-        receipted(unit, row, kept.state, kept.version, [receipt], changes, kept)
+        kept = written.get(row.id)
+        if kept is None:
+            known_as = msgspec.structs.replace(row, provider=provider)
+            receipted(unit, known_as, "sent", (sent or {})[row.id], [receipt], changes)
+            written |= {one.id: one for one in changes.rows[-1:]}
+        else:
+            receipted(unit, row, kept.state, kept.version, [receipt], changes, kept)
         receipt_store.drop(unit.connection, [receipt.id])
 
 

@@ -44,6 +44,9 @@ log = structlog.get_logger()
 
 RECORD_MOST = 500
 RECORD_WAIT_SECONDS = 0.004
+BUSY_WAIT_SECONDS = 0.025
+"""The same while more than `BUSY` calls are under way: a transaction's own cost is shared by some hundred messages then."""
+BUSY = 100
 AHEAD_SECONDS = 2.0
 HOLD_BACK_SECONDS = 0.05
 HOST_SLOTS = 4
@@ -151,6 +154,11 @@ class ChannelSender(Background):
             connection.rollback()
         for state in states.values():
             show_circuit(state)
+
+    @property
+    def in_hand(self) -> int:
+        """Messages taken and not yet recorded."""
+        return self._in_flight
 
     def room(self) -> Mapping[str, int]:
         """How many more messages of each provider this process takes: what it does in some seconds, and at least twice what it can
@@ -317,7 +325,7 @@ class ChannelSender(Background):
         self._fresh.extend(answers)
         if not self._flushing:
             self._flushing = True
-            self._loop.call_later(RECORD_WAIT_SECONDS, self._flush)
+            self._loop.call_later(BUSY_WAIT_SECONDS if self._in_flight > BUSY else RECORD_WAIT_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._flushing = False

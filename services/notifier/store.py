@@ -87,6 +87,16 @@ class Written(msgspec.Struct):
     bundle: int | None = None
 
 
+class Accepted(msgspec.Struct):
+    """Messages of one epoch that a provider took with the same words: all that is written of them is the same."""
+
+    ids: list[int]
+    epoch: int
+    provider_id: str | None
+    attempt: dict[str, Any]
+    at: datetime
+
+
 _NOTIFICATION: copying.Columns = {
     "id": copying.number, "ticket_id": copying.number, "event_kind": copying.text, "event_item": copying.number,
     "event_version": copying.number, "event_type": copying.text, "rule": copying.text, "playbook": copying.number,
@@ -142,6 +152,13 @@ from unnest(%(ids)s, %(versions)s, %(states)s, %(reasons)s, %(failures)s, %(prov
     as x (id, version, state, reason, failures, provider_id, provider, attempt, gather, bundle, at)
 where m.id = x.id
 """
+_ACCEPTED = """
+update notifier.message m set version = m.version + 1, state = 'sent', reason = null, gather = null,
+    provider_id = coalesce(%(provider_id)s, m.provider_id), attempts = m.attempts || %(attempt)s::jsonb, updated_at = %(at)s
+where m.id = any(%(ids)s) and m.state = 'sending' and m.epoch = %(epoch)s
+returning m.id, m.version
+"""
+"""Looks, locks and writes at once, in the order of the ids: a third of what that costs in three steps."""
 _TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(ids)s)"
 _DEAD = """
 select d.channel, d.address, d.since, d.reason
@@ -189,6 +206,7 @@ class Tables(Protocol):
     def rows(self, connection: Connection, ids: Sequence[int]) -> list[Row]: ...
     def locked(self, connection: Connection, ids: Sequence[int]) -> list[tuple[int, int, str, int]]: ...
     def sending(self, connection: Connection, marked: Sequence[dict[str, Any]]) -> None: ...
+    def accepted(self, connection: Connection, one: Accepted) -> list[tuple[int, int]]: ...
     def record(self, connection: Connection, recorded: Sequence[Written]) -> None: ...
     def unsent_about(self, connection: Connection, ids: Sequence[int], types: Sequence[str]) -> list[Row]: ...
     def tickets(self, connection: Connection, ids: Sequence[int]) -> dict[int, Ticket]: ...
@@ -306,6 +324,18 @@ def sending(connection: Connection, marked: Sequence[dict[str, Any]]) -> None:
             "ats": arrays.Instants([row["at"] for row in marked]),
         },
     )
+
+
+def accepted(connection: Connection, one: Accepted) -> list[tuple[int, int]]:
+    """Write that messages are sent; (id, new version) of those that are still being sent under this epoch."""
+    found = connection.exec_driver_sql(
+        _ACCEPTED,
+        {
+            "ids": arrays.Longs(sorted(one.ids)), "epoch": one.epoch, "provider_id": one.provider_id,
+            "attempt": as_json([one.attempt]), "at": one.at,
+        },
+    )  # fmt: skip
+    return [tuple(row) for row in found.all()]
 
 
 def record(connection: Connection, recorded: Sequence[Written]) -> None:

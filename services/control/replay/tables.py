@@ -377,6 +377,23 @@ class NotifierTables:
                 state="sending", epoch=one["epoch"], provider=one["provider"], sent_at=one["at"], updated_at=one["at"]
             )
 
+    def accepted(self, connection: Connection, one: notifier.Accepted) -> list[tuple[int, int]]:
+        found = []
+        for number in one.ids:
+            row = self._messages.get(number)
+            if row is not None and row["state"] == "sending" and row["epoch"] == one.epoch:
+                version = row["version"] + 1
+                found.append((number, version))
+                self._kept(
+                    row
+                    | {"version": version, "state": "sent", "reason": None, "gather": None, "updated_at": one.at}
+                    | {
+                        "provider_id": one.provider_id or row["provider_id"],
+                        "attempts": [*row["attempts"], one.attempt],
+                    }
+                )
+        return found
+
     def record(self, connection: Connection, recorded: Sequence[notifier.Written]) -> None:
         for one in recorded:
             row = self._messages[one.id]

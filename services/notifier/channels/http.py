@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -62,6 +63,7 @@ class Origin(msgspec.Struct, frozen=True):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+@lru_cache(4096)
 def split_url(url: str) -> tuple[Origin, str]:
     """An http(s) URL as its origin and its path with the query; raises `ConfigError` for anything else, also for user
     info.
