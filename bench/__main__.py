@@ -11,6 +11,7 @@ BENCHMARKS = (
     "assignment",
     "classifier",
     "lookahead",
+    "hostile",
     "fanout_drivers",
     "fanout",
     "notify_faults",

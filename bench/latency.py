@@ -56,7 +56,12 @@ def main() -> int:
     args = parser.parse_args()
     verdicts = Verdicts()
     sinks = sink("http", HTTP_PORT, "--body", OK), sink("smtp", SMTP_PORT)
-    with sinks[0], sinks[1], house(track_commit_timestamp="on") as made, _up(made) as (door, pid):
+    with (
+        sinks[0],
+        sinks[1],
+        house(track_commit_timestamp="on") as made,
+        up(made, "latency", rules=RULES) as (door, pid),
+    ):
         deps = made.deps()
         chance = random.Random(5)
         for _ in range(30):
@@ -69,8 +74,8 @@ def main() -> int:
             posted[door.post(desk.ticket(chance))] = at
             answered.append((time.time() - at) * 1000)
             pause(0.03)
-        found = _committed(deps, posted, "ticket.assigned")
-        opened = _committed(deps, posted, "ticket.opened")
+        found = committed(deps, posted, "ticket.assigned")
+        opened = committed(deps, posted, "ticket.opened")
         print(
             f"     quiet: p50 {percentile(found, 0.5):.1f}, p99 {percentile(found, 0.99):.1f} ms;"
             f" committed p50 {percentile(opened, 0.5):.1f}, answered p50 {percentile(answered, 0.5):.1f} ms  [{load()}]",
@@ -101,7 +106,7 @@ def _behind(deps: Deps, door: Door, backlog: int, urgent: int, verdicts: Verdict
         posted[door.post(desk.ticket(chance, text=desk.URGENT_WORD))] = at
         pause(0.03)
     after = _waiting(deps)
-    found = _committed(deps, posted, "ticket.assigned")
+    found = committed(deps, posted, "ticket.assigned")
     print(f"     backlog {left:,} -> {after:,} while {urgent} urgent ones came  [{load()}]", flush=True)
     verdicts.most(f"urgent by its text behind {backlog:,}, p50", percentile(found, 0.5), 150, "ms")
     verdicts.most(f"urgent by its text behind {backlog:,}, p99", percentile(found, 0.99), 150, "ms")
@@ -119,7 +124,7 @@ def _waiting(deps: Deps) -> int:
         )
 
 
-def _committed(deps: Deps, posted: dict[int, float], what: str) -> list[float]:
+def committed(deps: Deps, posted: dict[int, float], what: str) -> list[float]:
     """Milliseconds from each POST to the commit of the ticket's event of this type."""
     deadline = monotonic() + 60
     while True:
@@ -143,6 +148,10 @@ class Door:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         self._used = 0.0
 
+    def again(self) -> Door:
+        """Another connection to the same gateway."""
+        return Door(self._connection.port)
+
     def post(self, ticket: Any) -> int:
         """Open a ticket; its id."""
         body = msgspec.json.encode(
@@ -161,13 +170,13 @@ class Door:
 
 
 @contextmanager
-def _up(made: House) -> Iterator[tuple[Door, int]]:
-    """`signalbox up` on the house's servers: the door and the process id, ready."""
-    made.fresh("latency")
+def up(made: House, name: str, **sections: Any) -> Iterator[tuple[Door, int]]:
+    """`signalbox up` on the house's servers with a desk of these sections: the door and the process id, ready."""
+    made.fresh(name)
     http_port, first = ports.block(1), ports.block(5)
     with tempfile.TemporaryDirectory() as folder:
         channels = desk.channels(SMTP_PORT, HTTP_PORT)
-        (Path(folder) / "desk.yaml").write_text(yaml.safe_dump(desk.sections(rules=RULES, channels=channels)))
+        (Path(folder) / "desk.yaml").write_text(yaml.safe_dump(desk.sections(channels=channels, **sections)))
         environment = dict(
             os.environ, SIGNALBOX_DATABASE_URL=made.database_url, SIGNALBOX_REDIS_URL=made.servers.redis_url + "/0",
             SIGNALBOX_HTTP=f"127.0.0.1:{http_port}", SIGNALBOX_METRICS=f"127.0.0.1:{first}", SIGNALBOX_ADMIN_KEY=KEY,
