@@ -96,7 +96,7 @@ def _idle(name: str) -> _World:
 
 def _foresee(path: Path, lines: list[bytes], world: _World, as_json: bool) -> int:
     rules = compiled(world.playbook)
-    pool = pool_of(world.directory, rules.desks.values(), world.loads, {}, {})
+    pool = pool_of(world.directory, world.loads, {}, {})
     assigner = Assigner(rules.desks, pool, world.now, world.playbook.calendars, rules.lightest)
     failed = 0
     for number, line in enumerate(lines, start=1):

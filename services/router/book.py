@@ -177,7 +177,6 @@ class Book:
         names = desks & set(rules.desks)
         return pool_of(
             self.directory,
-            (rules.desks[name] for name in names),
             self.loads,
             turns,
             recent_counts(self.unit, rules, names, self.tables),

@@ -10,7 +10,8 @@ from services.router.domain.classify import Classifier
 from services.router.domain.desk import Desk, desk_of
 from services.router.domain.draft import hundredths
 from services.router.domain.lookahead import warm
-from services.router.domain.pool import Absence, Agent, Pool, Turns
+from services.router.domain.pool import Pool, Turns
+from services.router.staff import staff
 from services.router.store import Load
 from shared.directory.people import ROLE, Directory
 from shared.playbook.facts import Facts
@@ -136,30 +137,13 @@ def _roles(playbook: Playbook) -> dict[str, Group]:
 
 def pool_of(
     directory: Directory,
-    desks: Iterable[Desk],
     loads: Mapping[str, Load],
     turns: dict[str, Turns],
     recent: dict[tuple[str, str], int],
 ) -> Pool:
     """The people whose loads are given (locked, where tickets are given out), as the assigner sees them."""
-    agents = {}
-    for agent_id, load in loads.items():
-        person = directory.people.get(agent_id)
-        if person is None:
-            agents[agent_id] = Agent(agent_id, active=False, load=load.load, open_tickets=load.open_count)
-            continue
-        agents[agent_id] = Agent(
-            agent_id,
-            skills=person.skills,
-            capacity=None if person.capacity >= 1e9 else round(person.capacity * 100),
-            load=load.load,
-            open_tickets=load.open_count,
-            last_assigned=load.last_assigned,
-            presence=person.presence,
-            active=person.active and person.assignable,
-            shift=person.calendar,
-            leave=tuple(Absence(one.from_at, one.to_at, one.delegate) for one in person.leave),
-        )
+    known = staff(directory)
+    agents = {name: known.agent(name, load) for name, load in loads.items()}
     return Pool(agents, turns, recent)
 
 

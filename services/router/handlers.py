@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from services.router import drain, presence, store
@@ -17,6 +17,7 @@ from services.router.domain.outcomes import Assigned, Outcome
 from services.router.domain.pool import Turns
 from services.router.models import Models
 from services.router.outside import Asker, Nobody
+from services.router.staff import delegates, staff
 from services.router.stations import Stations
 from services.router.store import Held, Wait
 from shared.contracts import events as e
@@ -78,8 +79,8 @@ class RouteTickets:
         if not agents and not seekers and not flowing:
             return
         # new tickets: nothing of theirs was done in this transaction yet, so that no load is locked
-        crowd = sum(case.work.seen == 0 for case in seekers) >= IN_LINE
-        loads = self._tables.lock_loads(unit.connection, agents, in_line=crowd) if agents else {}
+        new = sum(case.work.seen == 0 for case in seekers)
+        loads = self._tables.lock_loads(unit.connection, agents, in_line=new >= IN_LINE) if agents else {}
         book = Book(unit, directory, loads, self._tables)
         for case in cases:
             book.settle(case)
@@ -222,40 +223,18 @@ def _groups(directory: Directory, agent: str) -> tuple[str, ...]:
 
 def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set[str]:
     """Everybody whose load this batch may change."""
-    agents = members(directory, desks)
+    crowd, others = staff(directory).crowd(desks), set[str]()
     for case in cases:
-        agents.update(one for one in (case.ticket.assignee, case.ticket.offered_to) if one is not None)
-        agents.update(one.assignee for one in case.ticket.nodes if one.assignee is not None)
-        agents.update(one.agent for one in case.sides.values())
+        others.update(one for one in (case.ticket.assignee, case.ticket.offered_to) if one is not None)
+        others.update(one.assignee for one in case.ticket.nodes if one.assignee is not None)
+        others.update(one.agent for one in case.sides.values())
         if case.held is not None:
-            agents.add(case.held.agent)
+            others.add(case.held.agent)
         if case.needs_somebody:
             desk = case.rules.desks.get(case.ticket.group or "")
-            agents.update(one for one in (named_of(case), desk and desk.interface) if one)
-    return agents | {step for one in agents for step in delegates(directory, one)}
-
-
-def members(directory: Directory, groups: Iterable[str]) -> set[str]:
-    """Everybody who belongs to the groups, also who is not active: explanations name them."""
-    found: set[str] = set()
-    for name in groups:
-        known = directory.groups.get(name)
-        found.update(one.id for one in directory.members(name))
-        found.update(known.members if known is not None else ())
-    return found
-
-
-def delegates(directory: Directory, agent: str) -> set[str]:
-    """Everybody a ticket for this person may end with."""
-    found: set[str] = set()
-    todo = [agent]
-    while todo:
-        person = directory.people.get(todo.pop())
-        for leave in person.leave if person is not None else ():
-            if leave.delegate is not None and leave.delegate not in found:
-                found.add(leave.delegate)
-                todo.append(leave.delegate)
-    return found
+            others.update(one for one in (named_of(case), desk and desk.interface) if one)
+    others -= crowd
+    return others | crowd | {step for one in others for step in delegates(directory, one)}
 
 
 def _last_owners(book: Book, cases: Sequence[Case]) -> dict[int, str]:

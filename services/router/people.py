@@ -9,7 +9,8 @@ from services.router.book import recent_counts
 from services.router.compiled import Compiled, compiled, pool_of
 from services.router.domain.assign import Assigner
 from services.router.domain.outcomes import Assigned
-from services.router.handlers import delegates, members, serve
+from services.router.handlers import serve
+from services.router.staff import staff
 from services.router.store import Load
 from shared.contracts.envelope import Actor
 from shared.directory.people import Directory
@@ -48,7 +49,7 @@ def takers(unit: Unit, rules: Compiled, directory: Directory, loads: dict[str, L
     """Waiting tickets of groups that the people with these loads could take now, by priority and waiting time."""
     known = rules.fed_by(groups)
     desks = {step for name in known for step in rules.reach(name)}
-    pool = pool_of(directory, (), loads, {}, recent_counts(unit, rules, desks, store))
+    pool = pool_of(directory, loads, {}, recent_counts(unit, rules, desks, store))
     assigner = Assigner(rules.desks, pool, unit.now, rules.playbook.calendars, rules.lightest)
     shadows = drain.shadows(unit.connection, store, assigner, known, [])
     outcomes = serve(assigner, shadows, rules, unit.now) if shadows else []
@@ -73,9 +74,8 @@ def look_again(deps: Deps) -> int:
         )
         rules = compiled(deps.playbooks.get(connection, unit.playbook))
         desks = {step for name in groups for step in rules.reach(name)}
-        people = members(directory, desks)
-        people |= {step for one in people for step in delegates(directory, one)}
-        found = takers(unit, rules, directory, store.loads(connection, people), groups)
+        loads = store.loads(connection, staff(directory).crowd(desks))
+        found = takers(unit, rules, directory, loads, groups)
         unit.rouse("router", found)
     deps.bells.ring(unit.woken)
     return len(found)

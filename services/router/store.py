@@ -228,10 +228,11 @@ def loads(connection: Connection, agents: Iterable[str]) -> dict[str, Load]:
 
 
 def _loads(connection: Connection, statement: str, wanted: list[str], before: str | None = None) -> dict[str, Load]:
+    agents = {"agents": arrays.Texts(wanted)}
     if before is not None:
-        text = copying.first(connection, before, statement, {"agents": wanted})
+        text = copying.first(connection, before, statement, agents)
     else:
-        text = connection.exec_driver_sql(statement, {"agents": wanted}).scalar_one()
+        text = connection.exec_driver_sql(statement, agents).scalar_one()
     return {} if text is None else _decoder.decode(text)
 
 
