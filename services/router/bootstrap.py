@@ -11,6 +11,8 @@ from shared.ledger.process import Deps, Parts
 from shared.runtime.loops import Loop
 
 LOOK_SECONDS = 1.0
+QUIET_LOOK_SECONDS = 1.8
+"""While nobody waits; who begins to wait just after a look is still looked at within two seconds."""
 CLEAN_SECONDS = 60.0
 
 
@@ -25,8 +27,8 @@ def build(deps: Deps) -> Parts:
     return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=200, warm=compiled)
 
 
-def _look(deps: Deps) -> None:
-    look_again(deps)
+def _look(deps: Deps) -> float:
+    return QUIET_LOOK_SECONDS if look_again(deps) is None else LOOK_SECONDS
 
 
 def _clean(deps: Deps) -> None:

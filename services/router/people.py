@@ -17,6 +17,7 @@ from shared.directory.people import Directory
 from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
+from shared.runtime.database import looking
 
 _ALONE = 0x5163
 """Advisory lock: one router at a time looks at the whole waiting list."""
@@ -56,12 +57,15 @@ def takers(unit: Unit, rules: Compiled, directory: Directory, loads: dict[str, L
     return [int(one.ticket) for one in outcomes if isinstance(one, Assigned)]
 
 
-def look_again(deps: Deps) -> int:
-    """Rouse every waiting ticket that somebody could take now; returns how many.
+def look_again(deps: Deps) -> int | None:
+    """Rouse every waiting ticket that somebody could take now; returns how many, or None when nobody waits at all.
 
     What an event rouses at once is found here too when its ticket was busy then, and what no event tells: a shift that began, a
     leave that ended, a rate window that moved on.
     """
+    with looking(deps.engine) as connection:
+        if not store.waiting_groups(connection):
+            return None  # as nearly always
     with deps.engine.begin() as connection:
         if not connection.exec_driver_sql("select pg_try_advisory_xact_lock(%s)", (_ALONE,)).scalar_one():
             return 0

@@ -14,22 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.ledger import sql
-from shared.ledger.lane import GATHER_SECONDS, Journal, Lane, audit_journal, release_stuck
-from shared.runtime import metrics
+from shared.ledger.audit import audit
+from shared.ledger.lane import GATHER_SECONDS, Journal, Lane
+from shared.runtime import arrays, metrics
 from shared.runtime.broker import Bells
 from shared.runtime.clock import monotonic
+from shared.runtime.database import looking
 from shared.runtime.loops import Loop, beat, forget
 
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 1.0
+QUIET_SWEEP_SECONDS, QUIET_AFTER_SECONDS = 1.8, 10.0
+"""A process that had nothing to do for a while looks a little less often: what another one dies of is found within two seconds."""
 SWEEP_WITHOUT_REDIS_SECONDS = 0.1
-AUDIT_SECONDS = 2.0
+AUDIT_SECONDS = 1.8
 TICK_SECONDS = 0.004
 """Instants closer than this are gathered into one claim."""
 
@@ -52,24 +56,24 @@ class Dispatcher:
         self._services = tuple(dict.fromkeys(lane.handler.service for lane in self._lanes)) or ("none",)
         service = self._services[0]
         self._sweeper = Loop(service, "dispatch", SWEEP_SECONDS, self._sweep)
-        self._auditor = Loop(service, "journal", AUDIT_SECONDS, self._audit)
+        self._worked_at = self._audited_at = float("-inf")
         for lane in self._lanes:
             lane.on_armed = lambda delay, lane=lane: self._armed(lane, delay)
 
     def start(self) -> None:
         try:
-            self._audit()  # before the first claim, or what killed the last worker kills this one before anybody is blamed
+            # before the first claim, or what killed the last worker kills this one before anybody is blamed
+            with looking(self._engine) as connection:
+                self._audit(connection)
         except (DBAPIError, PoolTimeout) as error:
             log.warning("audit_failed", error=f"{type(error).__name__}: {error}"[:200])
         self._timer.start()
         self._sweeper.start()
-        self._auditor.start()
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         """Finish the batches in hand, claim no more, and forget the journal."""
         self._stopping.set()
         self._sweeper.stop()
-        self._auditor.stop()
         with self._changed:
             self._changed.notify_all()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -100,7 +104,8 @@ class Dispatcher:
         if self._stopping.is_set():
             return
         try:
-            lane.drain(self._stopping.is_set, to_the_last=False)
+            if lane.drain(self._stopping.is_set, to_the_last=False):
+                self._worked_at = monotonic()
         except Exception as error:
             metrics.DATABASE_UP.set(0)
             log.warning("drain_failed", lane=lane.name, error=f"{type(error).__name__}: {error}"[:300])
@@ -144,25 +149,38 @@ class Dispatcher:
             self._look([lane])
 
     def _sweep(self) -> float:
-        self._look(self._lanes)
+        now = monotonic()
+        with looking(self._engine) as connection:
+            self._look_on(connection, self._lanes)
+            if now - self._audited_at >= AUDIT_SECONDS:
+                self._audited_at = now
+                if self._audit(connection):
+                    self._look_on(connection, self._lanes)
         metrics.DATABASE_UP.set(1)
         for service in self._services:
             beat(service, "dispatch", SWEEP_SECONDS)
-        return SWEEP_SECONDS if self._bells.healthy else SWEEP_WITHOUT_REDIS_SECONDS
+        if not self._bells.healthy:
+            return SWEEP_WITHOUT_REDIS_SECONDS
+        return SWEEP_SECONDS if now - self._worked_at < QUIET_AFTER_SECONDS else QUIET_SWEEP_SECONDS
+
+    def _audit(self, connection: Connection) -> int:
+        return audit(self._engine, connection, 0 if self._journal is None else self._journal.worker)
 
     def _look(self, lanes: Sequence[Lane]) -> None:
+        with looking(self._engine) as connection:
+            self._look_on(connection, lanes)
+
+    def _look_on(self, connection: Connection, lanes: Sequence[Lane]) -> None:
         by_name = {lane.name: lane for lane in lanes}
         names = list(by_name)
-        with self._engine.connect() as connection:
-            rows = connection.exec_driver_sql(
-                sql.OLDEST_DUE,
-                {
-                    "services": [service for service, _, _ in names],
-                    "kinds": [kind for _, kind, _ in names],
-                    "lanes": [lane for _, _, lane in names],
-                },
-            ).all()
-            connection.rollback()
+        rows = connection.exec_driver_sql(
+            sql.OLDEST_DUE,
+            {
+                "services": arrays.Texts([service for service, _, _ in names]),
+                "kinds": arrays.Texts([kind for _, kind, _ in names]),
+                "lanes": arrays.Texts([lane for _, _, lane in names]),
+            },
+        ).all()
         at = monotonic()
         for row in rows:
             if row.due_at is not None:
@@ -172,9 +190,3 @@ class Dispatcher:
                 if ahead <= SWEEP_SECONDS * 3:
                     # a busy item is looked at again soon, not at once: whoever holds it may be about to finish it
                     self._expect((row.service, row.kind, row.lane), at + (ahead if ahead > 0 else TICK_SECONDS * 5))
-
-    def _audit(self) -> None:
-        release_stuck(self._engine)
-        blamed = audit_journal(self._engine, self._journal.worker if self._journal is not None else 0)
-        if blamed:
-            self._look(self._lanes)

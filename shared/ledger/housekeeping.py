@@ -2,7 +2,8 @@
 
 Three loops, started by every worker process and by the gateway:
 
-    agenda      each 5 s: lag, depth and quarantine of the process's services (the gateway shows all, also those that are down)
+    agenda      each 5 s, 10 while nothing is due: lag, depth and quarantine of the process's services (the gateway shows all,
+                also those that are down)
     heartbeats  each 10 s: when each loop of this process last came round, into `ledger.heartbeat`, for `signalbox doctor`
     invariants  each minute, in one process at a time (a session's advisory lock): every invariant's query, counted
 
@@ -26,6 +27,7 @@ from shared.ledger.kinds import KINDS, LANES
 from shared.ledger.unit import dumps
 from shared.runtime import metrics
 from shared.runtime.clock import monotonic
+from shared.runtime.database import looking
 from shared.runtime.ids import process_name
 from shared.runtime.loops import Loop, beats
 from shared.runtime.version import VERSION
@@ -33,8 +35,12 @@ from shared.runtime.version import VERSION
 log = structlog.get_logger()
 
 AGENDA_SECONDS = 5.0
+QUIET_AGENDA_SECONDS = 10.0
+"""While nothing is due."""
 ARMED_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0
+FORGET_EACH = 6
+"""Rounds: rows of loops that ended, and of processes that died an hour ago, go every minute."""
 STARTING_ROUNDS = 10
 """Heartbeats are written each second at first, or `doctor` would miss a process that has just begun."""
 INVARIANTS_SECONDS = 55.0
@@ -134,7 +140,7 @@ class Housekeeping:
         """Show lag, depth and quarantine as they are now; returns how long to wait, longer where counting a backlog takes long."""
         began = monotonic()
         services = {"services": list(self.sampled)}
-        with self.engine.connect() as connection:
+        with looking(self.engine) as connection:
             agenda = connection.exec_driver_sql(
                 AGENDA, services | {"lanes": list(LANES), "kinds": list(KINDS), "most": COUNT_MOST}
             ).all()
@@ -147,7 +153,8 @@ class Housekeeping:
             metrics.AGENDA_DEPTH.labels(row.service, row.lane, "due").set(row.due)
         for row in quarantine:
             metrics.QUARANTINE.labels(row.service).set(row.items)
-        return min(3 * AGENDA_SECONDS, max(AGENDA_SECONDS, SHARE * (monotonic() - began)))
+        least = AGENDA_SECONDS if any(row.due for row in agenda) else QUIET_AGENDA_SECONDS
+        return min(3 * AGENDA_SECONDS, max(least, SHARE * (monotonic() - began)))
 
     def _show_armed(self, connection: Connection) -> None:
         found = {
@@ -169,10 +176,11 @@ class Housekeeping:
             }
             for one in beats()
         ]
-        with self.engine.begin() as connection:
+        with looking(self.engine) as connection:
             if not self._worker:
                 self._worker = connection.exec_driver_sql("select nextval('ledger.worker_seq')").scalar_one()
-            connection.exec_driver_sql(FORGET, {"worker": self._worker})
+            if self._written % FORGET_EACH == 0:
+                connection.exec_driver_sql(FORGET, {"worker": self._worker})
             connection.exec_driver_sql(
                 BEAT, {"worker": self._worker, "rows": dumps(rows), "host": process_name(), "release": VERSION}
             )

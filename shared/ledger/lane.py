@@ -110,38 +110,6 @@ class Journal:
             self._connection = None
 
 
-def audit_journal(engine: Engine, own_worker: int) -> int:
-    """Find what dead workers had in hand and is still due; those items are suspects now. Returns how many were blamed."""
-    blamed = 0
-    with engine.begin() as connection:
-        dead = connection.exec_driver_sql(sql.DEAD_JOURNALS, {"worker": own_worker, "space": ADVISORY_SPACE}).all()
-        for row in dead:
-            rows = connection.exec_driver_sql(
-                sql.BLAME,
-                {
-                    "service": row.service,
-                    "kind": row.kind,
-                    "ids": row.ids,
-                    "alone": len(row.ids) == 1,
-                    "limit": CRASH_LIMIT,
-                    "pause": SUSPECT_PAUSE_SECONDS,
-                },
-            ).all()
-            blamed += len(rows)
-            if rows:
-                log.warning("worker_died", worker=row.worker, service=row.service, items=[one.id for one in rows][:10])
-    return blamed
-
-
-def release_stuck(engine: Engine, seconds: float = STUCK_SECONDS) -> int:
-    """End sessions whose client stopped in the middle of a statement; what they held is free again. Returns how many."""
-    with engine.begin() as connection:
-        ended = connection.exec_driver_sql(sql.RELEASE, {"seconds": seconds}).all()
-    for row in ended:
-        log.warning("session_ended", of=row.application_name, why=f"stood still for {seconds:.0f} s in a statement")
-    return len(ended)
-
-
 @dataclass(slots=True)
 class Lane:
     """Runs one (service, kind, lane). `run_once` handles one batch; `drain` goes on until nothing is due.

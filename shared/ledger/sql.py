@@ -167,13 +167,19 @@ returning a.id, a.quarantined_at is not null as quarantined
 who was among a few (`crashes` 2) is claimed alone, and each death after that counts. Who kills again waits a moment, so that an
 innocent one is not in hand each time that workers are killed."""
 
-RELEASE = """
-select application_name, pg_terminate_backend(pid) as ended from pg_stat_activity
+_STUCK = """pg_stat_activity
 where datname = current_database() and usename = current_user and application_name like 'signalbox %%' and state = 'active'
   and wait_event = 'ClientRead' and query_start < clock_timestamp() - make_interval(secs => %(seconds)s)
 """
+RELEASE = f"select application_name, pg_terminate_backend(pid) as ended from {_STUCK}"
 """Ends sessions of ours that wait for the rest of a COPY or a pipeline: their client stands still in the middle of it. The server's
 own time-out of idle transactions does not count them as idle."""
+
+TROUBLE = f"""
+select exists (select from {_STUCK}) as stuck, exists (
+    select from ledger.journal j where j.worker <> %(worker)s and pg_try_advisory_xact_lock(%(space)s, j.worker)) as dead
+"""
+"""Whether `RELEASE` or `DEAD_JOURNALS` would find anything."""
 
 HORIZON = """
 select service, kind, lane, due_at from ledger.agenda

@@ -92,7 +92,7 @@ def test_each_worker_shows_its_lag_depth_quarantine_and_what_it_handled(way: Way
     ("service", "loops"),
     [
         ("gateway", {"health", "intake", "agenda", "heartbeats", "invariants", "retention"}),
-        ("router", {"dispatch", "timer", "journal", "agenda", "heartbeats", "invariants"}),
+        ("router", {"dispatch", "timer", "agenda", "heartbeats", "invariants"}),
         ("sla", {"dispatch", "clocks"}),
         ("escalation", {"dispatch"}),
         ("notifier", {"dispatch", "recorder", "circuits"}),

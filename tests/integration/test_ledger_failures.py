@@ -18,9 +18,11 @@ import pytest
 from sqlalchemy import Engine
 
 from shared.ledger import business
+from shared.ledger.audit import audit, release_stuck
 from shared.ledger.errors import Permanent, Transient
-from shared.ledger.lane import CRASH_LIMIT, FAILURE_LIMIT, Journal, audit_journal, release_stuck
+from shared.ledger.lane import CRASH_LIMIT, FAILURE_LIMIT, Journal
 from shared.ledger.unit import Result, Unit, Work
+from shared.runtime.database import looking
 from tests.support import lane_worker
 from tests.support.ledger import Told, broken, engine_of, lane_of, open_some, row, scalar
 from tests.support.wait import until
@@ -142,6 +144,11 @@ def test_a_lost_connection_is_nobodys_fault(engine: Engine) -> None:
     assert [row(engine, "router", ticket).failures for ticket in tickets] == [0, 0, 0]
 
 
+def audited(engine: Engine) -> int:
+    with looking(engine) as connection:
+        return audit(engine, connection, 0)
+
+
 # ---- the journal ------------------------------------------------------------------------------------------------------------
 
 
@@ -150,10 +157,10 @@ def test_items_of_a_dead_worker_are_claimed_apart_and_cleared_by_success(engine:
     other = engine_of(database_url, "dead")
     dead = Journal(other)
     dead.note("router.ticket.normal", "router", "ticket", tickets[:3])
-    assert audit_journal(engine, 0) == 0  # it lives
+    assert audited(engine) == 0  # it lives
     other.dispose()
     dead._drop()  # its session is gone, its note is not
-    _until(lambda: audit_journal(engine, 0) == 3)
+    _until(lambda: audited(engine) == 3)
     handler = Told()
     lane = lane_of(engine, handler)
     lane.drain()
@@ -200,7 +207,7 @@ def test_a_suspect_is_blamed_for_deaths_with_it_alone_and_waits_between_them(eng
         dead = Journal(engine)
         dead.note("slot", "router", "ticket", [ticket])
         dead._drop()
-        _until(lambda: audit_journal(engine, 0) == 1)
+        _until(lambda: audited(engine) == 1)
         found = row(engine, "router", ticket)
         assert found.crashes == (1, 3, 4, 5)[death]
         pauses.append((found.due_at - scalar(engine, "select ledger.now()")).total_seconds())
