@@ -36,6 +36,8 @@ class Kept:
     detail: str
     bad_recipient: bool
     received_at: datetime
+    again: bool = False
+    """The provider failed at it, and may not the next time. Not stored: what waits for its message has failed."""
 
 
 def address_key(address: str) -> str:

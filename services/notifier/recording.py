@@ -38,6 +38,8 @@ NOTIFIER = Actor(kind="service", id="notifier")
 _OVER = frozenset(("sent", "delivered", "read", "failed", "unknown"))
 ALIKE = 8
 """Messages that a provider took with the same words are written together from so many on."""
+AGAIN_AFTER = timedelta(seconds=10)
+"""A message that its provider took and failed at is sent once more after this."""
 FOLLOW_SECONDS = 2.0
 """A failed message looks so often whether the next step of its plan was taken up."""
 
@@ -352,18 +354,15 @@ def receipted(
     _bury(row, receipts, unit.now, changes)
     if new == state:
         return True
+    if new == "failed" and kept is None and all(one.again for one in receipts) and _first_failure(row):
+        _once_more(unit, row, version, last, changes)
+        return True
     data = event(new, row, last.provider, last.detail or "reported by the provider", last.provider_id)
     version = unit.append("delivery", row.id, version, [New(data)])
     changes.counts[row.channel, last.provider, new] += 1
     if kept is None:
         kept = changed(row, version, new, last.detail or None, unit.now)
-        kept.attempt = {
-            "at": last.at or last.received_at,
-            "provider": last.provider,
-            "outcome": f"receipt {new}",
-            "detail": last.detail,
-            "provider_id": last.provider_id,
-        }
+        kept.attempt = _told(last, new)
         changes.rows.append(kept)
     else:
         kept.version, kept.state, kept.reason = version, new, last.detail or None
@@ -372,6 +371,28 @@ def receipted(
     elif new == "failed":
         changes.failed.append(row)
     return True
+
+
+def _told(receipt: Kept, state: str) -> dict[str, Any]:
+    """A receipt among the attempts."""
+    return {
+        "at": receipt.at or receipt.received_at, "provider": receipt.provider, "outcome": f"receipt {state}",
+        "detail": receipt.detail, "provider_id": receipt.provider_id,
+    }  # fmt: skip
+
+
+def _first_failure(row: Row) -> bool:
+    return not any(one.get("outcome") == "receipt failed" for one in row.attempts)
+
+
+def _once_more(unit: Unit, row: Row, version: int, receipt: Kept, changes: Changes) -> None:
+    """The provider took a message and failed at it, and may not the next time: it is sent once more, as after a call that failed."""
+    reason = f"the provider failed at it, sent once more: {receipt.detail}"
+    kept = changed(row, version, "held", reason[:200], unit.now)
+    kept.failures, kept.attempt = row.failures + 1, _told(receipt, "failed")
+    changes.counts[row.channel, receipt.provider, "failed once"] += 1
+    changes.rows.append(kept)
+    unit.wake("notifier", "delivery", row.id, row.urgency, unit.now + AGAIN_AFTER)
 
 
 def _bury(row: Row, receipts: Iterable[Kept], now: datetime, changes: Changes) -> None:

@@ -158,5 +158,5 @@ def _kept(number: int, provider: str, report: Report, unit: Unit) -> Kept:
     return Kept(
         number, provider, report.provider_id, report.other_ids,
         message_number(report.message_id) or message_number(report.provider_id), report.address,
-        ReceiptState(report.state), report.at, report.detail, report.bad_recipient, unit.now,
+        ReceiptState(report.state), report.at, report.detail, report.bad_recipient, unit.now, report.again,
     )  # fmt: skip

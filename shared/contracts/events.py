@@ -652,6 +652,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
     message_id: str | None = None
     bad_recipient: bool = False
+    again: bool = False
 
     @classmethod
     def of(cls, receipt: Receipt) -> Report:
@@ -659,6 +660,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return cls(
             provider_id=receipt.provider_id, state=str(receipt.state), other_ids=receipt.also, address=receipt.address,
             at=receipt.at, detail=receipt.detail, message_id=receipt.message_id, bad_recipient=receipt.bad_recipient,
+            again=receipt.again,
         )  # fmt: skip
 
 

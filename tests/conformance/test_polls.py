@@ -121,3 +121,22 @@ def test_one_query_asks_for_everybody_a_notice_went_to_and_says_who_has_read_it(
             await net.http.close()
 
     asyncio.run(run())
+
+
+def test_a_notice_that_the_provider_failed_at_may_be_sent_again_and_is_not_taken_for_a_repeat() -> None:
+    async def run() -> None:
+        case = next(case for case in CASES if case.driver == "dingtalk_work")
+        async with case.fake() as fake:
+            net = make_net()
+            driver = make_driver(case, fake, net)
+            fake.failing = [case.address(0)]
+            [message] = await accepted(case, driver, fake, 1)
+            [receipt] = await driver.poll([message])
+            assert (receipt.state, receipt.again, receipt.bad_recipient) == (ReceiptState.FAILED, True, False)
+            [second] = await driver.send([message])
+            assert second.provider_id != message.provider_id
+            [receipt] = await driver.poll([msgspec.structs.replace(message, provider_id=second.provider_id)])
+            assert receipt.state is ReceiptState.DELIVERED
+            await net.http.close()
+
+    asyncio.run(run())

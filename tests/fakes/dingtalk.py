@@ -72,6 +72,7 @@ class FakeDingTalkWork(FakeProvider):
         self.busy = False  # what was accepted is not processed yet
         self.tasks: dict[str, dict[str, list[object]]] = {}
         self.known_users: set[str] | None = None
+        self.failing: list[str] = []  # users of whom a notice each is taken and then fails
         self.texts: set[tuple[str, str]] = set()
 
     def handle(self, request: Recorded) -> Answer:
@@ -106,6 +107,10 @@ class FakeDingTalkWork(FakeProvider):
                 result["invalid_user_id_list"].append(user)
             elif (user, text) in self.texts:
                 result["forbidden_list"].append({"code": "143106", "count": 1, "userid": user})
+            elif user in self.failing:
+                self.failing.remove(user)
+                self.texts.add((user, text))
+                result.setdefault("failed_user_id_list", []).append(user)
             else:
                 self.texts.add((user, text))
                 result["unread_user_id_list"].append(user)

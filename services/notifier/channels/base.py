@@ -114,8 +114,9 @@ def receipt_of(message: Message, outcome: Outcome) -> Receipt | None:
         return None
     detail = ": ".join(part for part in (outcome.code, outcome.detail) if part)
     return Receipt(
-        str(message.provider_id), told, message.address, None, detail, message_id=message.message_id, bad_recipient=bad
-    )
+        str(message.provider_id), told, message.address, None, detail, message_id=message.message_id, bad_recipient=bad,
+        again=outcome.kind is Kind.TRANSIENT,
+    )  # fmt: skip
 
 
 def quota(limit: int, of: str, **per: float) -> Quota:

@@ -1,7 +1,8 @@
 """DingTalk: the group robot and the work notice to a person.
 
 Everything is HTTP 200; `errcode` tells. A work notice over the caps (500 a day a user, the same text once a day)
-still says ok and is dropped: the sender counts, and each text carries a mark of its message.
+still says ok and is dropped: the sender counts, and each text carries a mark of its message, another one when it is sent again
+after the provider said that it failed.
 """
 
 from __future__ import annotations
@@ -265,7 +266,8 @@ class DingTalkWorkNoticeDriver(Driver):
 def _notice(message: Message) -> dict[str, Any]:
     """The same text reaches a user once a day only, so each carries a short mark of its message. Buttons are links."""
     content = message.content
-    text = clip(content.markdown or content.text, 900) + f"\n\n#{message.message_id[-8:]}"
+    mark = message.message_id[-8:] + ("+" if message.provider_id else "")
+    text = clip(content.markdown or content.text, 900) + f"\n\n#{mark}"
     links = [{"title": clip(button.label, 20), "action_url": button.url} for button in content.buttons if button.url][
         :5
     ]

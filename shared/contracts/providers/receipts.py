@@ -46,6 +46,7 @@ class Receipt(msgspec.Struct, frozen=True):
     detail: str = ""
     message_id: str | None = None  # our own id, where the provider returns it
     bad_recipient: bool = False  # the failure says that the address itself is of no use
+    again: bool = False  # the provider failed at it, and may not the next time
     also: tuple[str, ...] = ()  # other spellings of the provider id (SMPP: decimal here, hexadecimal in the reply)
 
 

@@ -86,6 +86,34 @@ def test_asking_ends_within_a_day_when_nothing_is_ever_told(desk: Desk) -> None:
     assert desk.rows("select * from ledger.agenda where kind = 'delivery' and id = %s", chat.id) == []
 
 
+def test_what_a_provider_took_and_failed_at_is_sent_once_more_and_only_once(desk: Desk) -> None:
+    calls: list[int] = []
+
+    def answer(job: Job) -> Outcome:
+        if job.polls and job.look:
+            return Outcome(Kind.TRANSIENT, code="failed_user")
+        calls.append(job.row.id)
+        return Outcome(Kind.ACCEPTED, f"4711{len(calls)}")
+
+    desk.answer = answer
+    desk.publish_changed(chatty)
+    ticket = desk.open()
+    chat = chats(desk, ticket)
+    desk.wait(seconds=20)
+    again = chats(desk, ticket)
+    assert (again.state, again.reason) == ("held", "the provider failed at it, sent once more: failed_user")
+    desk.wait(seconds=12)
+    again = chats(desk, ticket)
+    assert (again.state, calls.count(chat.id)) == ("sent", 2)
+    assert again.provider_id != chat.provider_id
+    desk.wait(minutes=2)
+    over = chats(desk, ticket)
+    assert (over.state, calls.count(chat.id)) == ("failed", 2)
+    assert [one["outcome"] for one in over.attempts] == ["accepted", "receipt failed"] * 2
+    steps = desk.rows("select state from notifier.message where ticket_id = %s and channel = 'sms'", ticket)
+    assert steps  # the next step of its plan came
+
+
 def report(door: Door, desk: Desk, provider_ids: list[str]) -> None:
     body = json.dumps({"receipts": [{"provider_id": one, "state": "delivered"} for one in provider_ids]}).encode()
     headers = dict(standard.headers([SECRET], "r-1", int(datetime.now(UTC).timestamp()), body))
