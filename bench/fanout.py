@@ -42,6 +42,7 @@ from shared.ledger import business
 from shared.ledger.lane import Lane
 from shared.ledger.tickets import Opening, lock, open_tickets
 from shared.ledger.unit import Unit
+from shared.runtime import memory
 from shared.runtime.clock import utc_now
 from shared.runtime.settings import Settings
 from tests.support.servers import TestServers, servers_of_run
@@ -195,6 +196,7 @@ def worker(name: str, way: str, database: str, redis_url: str, home: str) -> int
         deps.playbooks.current(connection)
         deps.directory.get(connection)
     channels.start()
+    memory.settle()
     print("ready", flush=True)
     sys.stdin.readline()
     began, left = time.process_time(), 1
@@ -249,6 +251,7 @@ def run_case(
         total, phases = count * PEOPLE, list[Phase]()
         prepare(deps, engine, count)
         plan = Lane(engine, PlanMessages(deps), "normal", None, lambda _: None, deps.playbook_number, cap=300)
+        memory.settle()
         with phase(total, pids, phases):
             while plan.run_once():
                 pass

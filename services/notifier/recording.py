@@ -111,7 +111,8 @@ class Changes:
     def _show(self) -> None:
         for labels, count in self.counts.items():
             metrics.DELIVERIES.labels(*labels).inc(count)
-        shown = {channel: metrics.DELIVERY_SECONDS.labels(channel).observe for channel, _ in self.seconds}
+        channels = {channel for channel, _ in self.seconds}
+        shown = {channel: metrics.DELIVERY_SECONDS.labels(channel).observe for channel in channels}
         for channel, seconds in self.seconds:
             shown[channel](seconds)
 
@@ -386,7 +387,7 @@ def _first_failure(row: Row) -> bool:
 
 
 def _once_more(unit: Unit, row: Row, version: int, receipt: Kept, changes: Changes) -> None:
-    """The provider took a message and failed at it, and may not the next time: it is sent once more, as after a call that failed."""
+    """The provider took a message and failed at it, and may not the next time: it is sent once more."""
     reason = f"the provider failed at it, sent once more: {receipt.detail}"
     kept = changed(row, version, "held", reason[:200], unit.now)
     kept.failures, kept.attempt = row.failures + 1, _told(receipt, "failed")

@@ -1,6 +1,8 @@
 """Getui: notifications to Android in mainland China, by client id.
 
-A repeated `request_id` is dropped silently, so it is derived from the message id: an idempotency key.
+A repeated `request_id` is dropped silently, so it is derived from the message id: an idempotency key. Its reports are counts of a
+task some time later and no receipt of one message, so that nothing is asked for: accepted is the last that is known, and what waits
+for `delivered` or `read` takes its turn.
 """
 
 from __future__ import annotations
