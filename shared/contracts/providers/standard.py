@@ -11,10 +11,17 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from shared.contracts.providers.receipts import Forged
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
+
 TOLERANCE = timedelta(minutes=5)
+BLOCK = 64
+"""Bytes of a block of SHA-256."""
 
 
 @lru_cache(maxsize=4096)
@@ -26,10 +33,21 @@ def _key(secret: str) -> bytes:
         raise ValueError("a webhook secret is whsec_ and base64") from error
 
 
+@lru_cache(maxsize=4096)
+def _begun(secret: str) -> tuple[HASH, HASH]:
+    """HMAC-SHA256 (RFC 2104) with its key taken in already: a third of what the key costs anew for each message."""
+    key = _key(secret)
+    block = (key if len(key) <= BLOCK else sha256(key).digest()).ljust(BLOCK, b"\0")
+    return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
+
+
 def sign(secret: str, message_id: str, seconds: int, body: bytes) -> str:
     """One `v1,…` signature of `id.timestamp.body`; raises `ValueError` for a secret that is not `whsec_` + base64."""
-    signed = b"%s.%d." % (message_id.encode(), seconds) + body
-    return "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
+    begun, outside = _begun(secret)
+    inner, outer = begun.copy(), outside.copy()
+    inner.update(b"%s.%d." % (message_id.encode(), seconds) + body)
+    outer.update(inner.digest())
+    return "v1," + base64.b64encode(outer.digest()).decode()
 
 
 def headers(secrets: Sequence[str], message_id: str, seconds: int, body: bytes) -> list[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def ask(
-    serve: Serve, *, times: int = 1, timeout: float = 2.0, limit: int = 4, together: bool = False
+    serve: Serve, *, times: int = 1, timeout: float | Sequence[float] = 2.0, limit: int = 4, together: bool = False
 ) -> tuple[list[Response | Exception], int]:
     """Send so many requests to a server that answers by `serve`; the answers, and how many connections it saw."""
 
@@ -38,16 +39,17 @@ def ask(
         origin = Origin(False, "127.0.0.1", server.sockets[0].getsockname()[1])
         client = HttpClient(limit=limit, connect_seconds=1.0)
 
-        async def one() -> Response | Exception:
+        async def one(index: int) -> Response | Exception:
             try:
-                return await client.request(origin, "POST", "/x", (), b"body", timeout)
+                seconds = timeout if isinstance(timeout, float) else timeout[index]
+                return await client.request(origin, "POST", "/x", (), b"body", seconds)
             except (NotWritten, NoAnswer) as error:
                 return error
 
         answers = (
-            list(await asyncio.gather(*(one() for _ in range(times))))
+            list(await asyncio.gather(*(one(index) for index in range(times))))
             if together
-            else [await one() for _ in range(times)]
+            else [await one(index) for index in range(times)]
         )
         await client.close()
         for writer in open_writers:
@@ -141,6 +143,28 @@ def test_silence_after_the_request_is_no_answer() -> None:
 
     [outcome], _ = ask(silent, timeout=0.1)
     assert isinstance(outcome, NoAnswer)
+
+
+@pytest.mark.parametrize("first", [0.15, 30.0])
+def test_every_request_of_a_connection_has_its_own_time(first: float) -> None:
+    """Also where the one before had less, or more and was answered long before."""
+    answered = 0
+
+    async def slower(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        while True:
+            await request_of(reader)
+            if answered == 2:
+                await reader.read()
+            await asyncio.sleep(0.3 * answered)
+            writer.write(OK)
+            answered += 1
+
+    began = monotonic()
+    (quick, slow, none), connections = ask(slower, times=3, timeout=(first, 2.0, 0.2))
+    assert (isinstance(quick, Response), isinstance(slow, Response), isinstance(none, NoAnswer)) == (True, True, True)
+    assert connections == 1
+    assert monotonic() - began < 2.0
 
 
 def test_nobody_listening_means_nothing_was_written() -> None:
