@@ -18,7 +18,8 @@ Waiting tickets take part in every batch of their group as shadows (`drain`): wh
 them, and they are roused instead. Somebody who comes, learns or is freed rouses at once as many as they can take (`people`); once
 a second the whole list is looked at, for what no event tells and for what was busy when it was roused.
 
-Locks, in this order and never back: tickets (the claim), keys of held kinds, people's items (`presence`), loads.
+Locks, in this order and never back: tickets (the claim), keys of held kinds, people's items (`presence`), the line of large batches
+(`store.lock_loads`), loads.
 
 Invariants: at most one open assignment for each (ticket, node visit); an agent's load is the sum of their open assignments; a
 ticket that nobody can take waits in its group, says so once, and never blocks those behind it. Rules that would take too long on a
