@@ -72,7 +72,8 @@ def _healthy(made: House, args: argparse.Namespace, few: float, verdicts: Verdic
     verdicts.most("idle CPU, workers and PostgreSQL", _idle(made, hands), 1, "% of a core")
     last, ids = _position(deps), _due(deps, source, args)
     ahead = _two_seconds_ahead(deps, source)
-    fired = _wait(deps, last, len(ids) + 1, args.seconds + LEAD_SECONDS + 30)
+    pause(LEAD_SECONDS + args.seconds)
+    fired = _wait(deps, last, len(ids) + 1, 30)
     late = _lateness(deps, last)
     print(f"     {fired:,} fired, earliest {min(late):.2f} ms, max {max(late):.0f} ms  [{load()}]", flush=True)
     verdicts.least("fired", fired, len(ids) + 1)
@@ -165,7 +166,7 @@ def _count(deps: Deps, last: int) -> int:
 
 
 def _wait(deps: Deps, last: int, count: int, seconds: float) -> int:
-    """Until all have fired, looked at rarely: counting is work too."""
+    """Until all have fired, not looked at before they should have: counting reads what was just made, and is work too."""
     deadline = monotonic() + seconds
     while (fired := _count(deps, last)) < count and monotonic() < deadline:
         pause(2.0)

@@ -7,9 +7,9 @@ Three loops, started by every worker process and by the gateway:
     heartbeats  each 10 s: when each loop of this process last came round, into `ledger.heartbeat`, for `signalbox doctor`
     invariants  each minute, in one process at a time (a session's advisory lock): every invariant's query, counted
 
-What a reading costs decides how often it is taken: none takes more than a five-hundredth of the time, so that all of them together
-are hardly seen on an idle machine. On a database where an invariant reads ten million events for ten seconds it does so every hour
-and a half, and the cheap ones still each minute.
+What a reading costs decides how often it is taken: the agenda's no more than a five-hundredth of the time, and all invariants
+together a five-hundredth, shared out by what each costs. So they are hardly seen on an idle machine, nor by clocks that fall due
+meanwhile: an invariant that reads ten million events for ten seconds comes every few hours, and the cheap ones still each minute.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import sqrt
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -52,21 +53,24 @@ COUNT_MOST = 100_000
 INVARIANTS_LOCK = 0x5167_0001
 
 AGENDA = """
-select s.service, l.lane, greatest(0, extract(epoch from ledger.now() - min(k.due_at)))::double precision as age,
+select s.service, l.lane, greatest(0, extract(epoch from (select ledger.now()) - min(k.due_at)))::double precision as age,
     sum(k.due)::bigint as due
 from unnest(%(services)s::text[]) as s (service) cross join unnest(%(lanes)s::text[]) as l (lane)
 cross join lateral (
     select (select min(a.due_at) from ledger.agenda a where a.service = s.service and a.kind = of.kind and a.lane = l.lane
             and a.due_at is not null and a.quarantined_at is null) as due_at,
         (select count(*) from (select from ledger.agenda a where a.service = s.service and a.kind = of.kind and a.lane = l.lane
-            and a.due_at <= ledger.now() and a.due_at is not null and a.quarantined_at is null limit %(most)s) d) as due
+            and a.due_at <= (select ledger.now()) and a.due_at is not null and a.quarantined_at is null limit %(most)s) d) as due
     from unnest(%(kinds)s::text[]) as of (kind)
 ) k group by 1, 2
 """
+ROWS = "select greatest(1, reltuples) from pg_class where oid = 'ledger.agenda'::regclass"
 ARMED = """
-select service, lane, count(*) as armed from ledger.agenda
-where service = any(%(services)s) and due_at > ledger.now() and due_at is not null and quarantined_at is null group by 1, 2
+select service, lane, count(*) as armed from ledger.agenda {sample}
+where service = any(%(services)s) and due_at > (select ledger.now()) and due_at is not null and quarantined_at is null group by 1, 2
 """
+SAMPLE = 50_000
+"""Of an agenda of more rows the armed ones are estimated from so many: counting a million takes half a second."""
 QUARANTINE = """
 select s.service, (select count(*) from ledger.agenda a where a.service = s.service and a.quarantined_at is not null) as items
 from unnest(%(services)s::text[]) as s (service)
@@ -101,6 +105,31 @@ class Pace:
 
 
 @dataclass(slots=True)
+class Paces:
+    """When each of several expensive readings may be taken again: all together in no more than 1/`SHARE` of the time.
+
+    The budget is shared out by the square root of what each costs, which makes the sum of all waits as short as it can be.
+    """
+
+    _last: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By name: when it was begun, and how long it took."""
+
+    def due(self, name: str, now: float) -> bool:
+        if name not in self._last:
+            return True
+        began, cost = self._last[name]
+        return now >= began + SHARE * sqrt(cost) * sum(sqrt(each) for _, each in self._last.values())
+
+    def took(self, name: str, started: float, ended: float) -> None:
+        """Note a reading's start and end (monotonic seconds)."""
+        self._last[name] = (started, ended - started)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._last.clear()
+
+
+@dataclass(slots=True)
 class Housekeeping:
     """The house-keeping loops of one process, which runs `services`; `sampled` are those whose agenda it shows."""
 
@@ -111,7 +140,7 @@ class Housekeeping:
     _written: int = 0
     _loops: list[Loop] = field(default_factory=list)
     _armed: Pace = field(default_factory=lambda: Pace(ARMED_SECONDS))
-    _paces: dict[str, Pace] = field(default_factory=dict)
+    _paces: Paces = field(default_factory=Paces)
     _leading: Connection | None = None
 
     def __post_init__(self) -> None:
@@ -157,9 +186,11 @@ class Housekeeping:
         return min(3 * AGENDA_SECONDS, max(least, SHARE * (monotonic() - began)))
 
     def _show_armed(self, connection: Connection) -> None:
+        share = min(1.0, SAMPLE / connection.exec_driver_sql(ROWS).scalar_one())
+        sample = "" if share == 1.0 else f"tablesample system ({share * 100:.6f})"
         found = {
-            (row.service, row.lane): row.armed
-            for row in connection.exec_driver_sql(ARMED, {"services": list(self.sampled)})
+            (row.service, row.lane): round(row.armed / share)
+            for row in connection.exec_driver_sql(ARMED.format(sample=sample), {"services": list(self.sampled)})
         }
         for service in self.sampled:
             for lane in LANES:
@@ -196,14 +227,13 @@ class Housekeeping:
             self._abdicate()
             raise
         for invariant in INVARIANTS:
-            pace = self._paces.setdefault(invariant.name, Pace(0.0))
             started = monotonic()
-            if not pace.due(started):
+            if not self._paces.due(invariant.name, started):
                 continue
             with self.engine.connect() as connection:
                 connection.exec_driver_sql(WIDE)
                 rows = violations(connection, invariant)
-            pace.took(started, monotonic())
+            self._paces.took(invariant.name, started, monotonic())
             metrics.INVARIANT_VIOLATIONS.labels(invariant.name).set(len(rows))
             if rows:
                 log.error("invariant_broken", invariant=invariant.name, at_least=len(rows), most=LIMIT, first=rows[0])

@@ -192,7 +192,7 @@ OLDEST_DUE = """
 select s.service, s.kind, s.lane, (
     select min(a.due_at) from ledger.agenda a
     where a.service = s.service and a.kind = s.kind and a.lane = s.lane and a.due_at is not null and a.quarantined_at is null
-) as due_at, ledger.now() as now
+) as due_at, (select ledger.now()) as now
 from unnest(%(services)s::text[], %(kinds)s::text[], %(lanes)s::text[]) as s (service, kind, lane)
 """
 """The earliest instant of each lane: one index look-up each, whatever the agenda's size."""

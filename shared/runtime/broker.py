@@ -20,7 +20,7 @@ from shared.runtime.clock import monotonic
 
 MAX_BELLS = 16
 """Unheard bells kept for each lane: one for each worker that might wake, and then some."""
-BLOCK_SECONDS = 5.0
+BLOCK_SECONDS = 20.0
 """How long a pop waits for a bell: each return without one is work for nothing, in this process and in Redis."""
 BREAK_SECONDS = 1.0
 """How long ringing is given up after a failure, so that a dead Redis costs a request nothing."""

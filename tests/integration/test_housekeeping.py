@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 
-from shared.ledger.housekeeping import SHARE, Housekeeping, Pace
+from shared.ledger import housekeeping
+from shared.ledger.housekeeping import SHARE, Housekeeping, Pace, Paces
 from shared.runtime.loops import beat, forget
 from tests.support.ledger import Told, arm, engine_of, lane_of, open_some, scalar
 
@@ -111,3 +112,26 @@ def test_a_slow_reading_is_taken_in_a_five_hundredth_of_the_time_at_most() -> No
     pace.took(160.0, 170.0)
     assert not pace.due(160.0 + SHARE * 10 - 1)
     assert pace.due(160.0 + SHARE * 10)
+
+
+def test_all_invariants_together_take_a_five_hundredth_of_the_time_at_most_and_cheap_ones_come_soon() -> None:
+    paces, costs = Paces(), {"cheap": 0.001, "dear": 2.0, "as dear": 2.0}
+    spent, taken, now = 0.0, dict.fromkeys(costs, 0), 0.0
+    while now < 200_000.0:
+        for name, cost in costs.items():
+            if paces.due(name, now):
+                paces.took(name, now, now + cost)
+                spent, taken[name] = spent + cost, taken[name] + 1
+        now += 55.0
+    assert spent <= 200_000.0 / SHARE * 1.05
+    assert taken["dear"] == taken["as dear"] >= 40
+    assert taken["cheap"] >= 2_500
+
+
+def test_many_armed_ones_are_estimated_from_a_sample(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm(engine, "router", open_some(engine, 3), [3600, 3600, 7200])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("update pg_class set reltuples = 1000000 where oid = 'ledger.agenda'::regclass")
+    monkeypatch.setattr(housekeeping, "SAMPLE", 999_999)
+    of_router(engine).sample()
+    assert shown("signalbox_agenda_depth", service="router", lane="normal", state="armed") == 3
