@@ -10,7 +10,8 @@ Who reads what:
     claim       the claim: item row and agenda row locked together, never waiting
     lane        one service's lane: claim, handle, save; failures split down to the culprit; quarantine; the journal of batches
     way         ordinary lanes of a process give way to its urgent ones
-    dispatch    the loop of every worker process: the next seconds of instants in memory, the sweep, the crash auditor
+    audit       whom a worker died of, and sessions whose process stands still
+    dispatch    the loop of every worker process: the next seconds of instants in memory, the sweep, the audit
     business    business now, moving it (replay, demo, tests), and the next due instant
     housekeeping  what a process shows of the agenda, its loops' heartbeats, the invariants each minute
     reader      reading the log by position without ever skipping an open transaction

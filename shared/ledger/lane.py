@@ -2,7 +2,7 @@
 
 A batch that fails is split until only the culprit is left; the culprit is tried again later, and after five failures it is
 quarantined: visible, replayable, and in nobody's way. What a batch holds is noted in the journal before the service sees it, so
-that an item that kills its worker is found too (`audit_journal`).
+that an item that kills its worker is found too (`audit`).
 """
 
 from __future__ import annotations
