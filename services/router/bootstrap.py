@@ -24,7 +24,7 @@ def build(deps: Deps) -> Parts:
         Loop("router", "clean", CLEAN_SECONDS, lambda: _clean(deps)),
     )
     handlers = (RouteTickets(deps, asker=fetcher), MindPeople(deps))
-    return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=200, warm=compiled)
+    return Parts("router", handlers=handlers, loops=loops, background=(fetcher,), cap=300, warm=compiled)
 
 
 def _look(deps: Deps) -> float:

@@ -48,8 +48,9 @@ SMALLEST = 100
 BATCH_SECONDS = 0.1
 """What a batch may take; it is the longest that a person's command waits for its ticket."""
 LATE_BATCH_SECONDS = 0.3
-"""The same for a backlog of an outage: what is a batch's own is shared by more items then, and all are done sooner."""
-LATE_AFTER = timedelta(seconds=60)
+"""The same for a backlog: what is a batch's own is shared by more items then, and all are done sooner."""
+LATE_AFTER = timedelta(seconds=5)
+"""Whoever waits for a ticket that is so late already waits longer for the backlog than for a batch."""
 STUCK_SECONDS = 6.0
 """As long as the server lets a transaction stand idle (shared/runtime/database.py)."""
 GATHER_SECONDS = 0.02
