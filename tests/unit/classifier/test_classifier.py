@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from services.router.classifier import sense
+from services.router.classifier import sense, training
 from services.router.classifier.model import BadModel, characters, loads, words
 from services.router.classifier.training import NotEnough, train
 
@@ -210,3 +210,33 @@ def test_a_model_of_the_second_format_is_read_as_one_that_knows_no_meanings():
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **parts)
     assert loads(buffer.getvalue()).predict("wifi down").best == one.predict("wifi down").best
+
+
+# ---- which recipe ------------------------------------------------------------------------------------------------------
+
+
+def recipe(scores: list[list[float]], mark: float, meanings: float | None = None) -> training._Learnt:
+    def numbers(values: object) -> training.Floats:
+        return np.asarray(values, dtype=np.float32)
+
+    return training._Learnt(
+        numbers([[mark]]), numbers([mark]), None if meanings is None else numbers([[meanings]]), numbers(scores)
+    )
+
+
+def test_the_mean_of_two_recipes_is_taken_when_it_is_right_more_often_than_either():
+    truth = np.array([0, 1, 0, 1])
+    sure_of_the_first = recipe([[5, 0], [0, 5], [-1, 0], [1, 0]], mark=2, meanings=4)
+    sure_of_the_last = recipe([[0, 1], [1, 0], [5, 0], [0, 5]], mark=4)
+    wrong = recipe([[0, 1], [1, 0], [0, 1], [1, 0]], mark=9)
+    best = training._best([wrong, sure_of_the_first, sure_of_the_last], truth)
+    assert (best.weights.item(), best.bias.item()) == (3, 3)
+    assert best.meanings is not None
+    assert best.meanings.item() == 2
+    assert (best.scores.argmax(axis=1) == truth).all()
+
+
+def test_of_recipes_that_are_right_as_often_the_first_is_taken_alone():
+    truth = np.array([0, 1])
+    first, second = (recipe([[5, 0], [0, 5]], mark=mark) for mark in (1, 2))
+    assert training._best([first, second], truth) is first
