@@ -46,6 +46,16 @@ class Column:
         return struct.pack("!iiiii", 1, 1, self.element, len(parts), 1) + b"".join(parts)
 
 
+def _numbers(column: Column, size: int, code: str) -> bytes | None:
+    """An array of numbers written in one step; None where some are missing. Every claim and every save names its items."""
+    values = column.values
+    if None in values:
+        return None
+    cells = [size] * (2 * len(values))
+    cells[1::2] = values
+    return struct.pack(f"!iiiii{('i' + code) * len(values)}", 1, 0, column.element, len(values), 1, *cells)
+
+
 class Longs(Column):
     """`bigint[]`."""
 
@@ -56,13 +66,7 @@ class Longs(Column):
         return [_NONE if one is None else _long(8, one) for one in self.values]
 
     def array(self) -> bytes:
-        """In one step where nothing is missing: every claim and every save names its items."""
-        if None in self.values:
-            return super().array()
-        count = len(self.values)
-        cells = [8] * (2 * count)
-        cells[1::2] = self.values
-        return struct.pack(f"!iiiii{'iq' * count}", 1, 0, self.element, count, 1, *cells)
+        return _numbers(self, 8, "q") or super().array()
 
 
 class Ints(Column):
@@ -73,6 +77,9 @@ class Ints(Column):
 
     def encoded(self) -> list[bytes]:
         return [_NONE if one is None else struct.pack("!ii", 4, one) for one in self.values]
+
+    def array(self) -> bytes:
+        return _numbers(self, 4, "i") or super().array()
 
 
 class Doubles(Column):
@@ -103,6 +110,9 @@ class Texts(Column):
 
     def encoded(self) -> list[bytes]:
         known: dict[str | None, bytes] = {None: _NONE}  # most columns say the same again and again
+        if self.values and self.values.count(self.values[0]) == len(self.values):
+            one = self.values[0]
+            return [_NONE if one is None else _length(len(data := one.encode())) + data] * len(self.values)
         found = []
         for one in self.values:
             written = known.get(one)
