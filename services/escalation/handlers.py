@@ -34,7 +34,7 @@ def _compile(playbook: Playbook) -> Watching:
         WatchRule(
             one.on,
             chains[one.chain],
-            playbook.condition(one.when, f"watch[{index}].when"),
+            playbook.condition(one.when, f"watch[{index}].when") if one.when else None,
             timedelta(0) if one.after is None else timedelta(seconds=one.after.total_seconds()),
         )
         for index, one in enumerate(playbook.document.watch)

@@ -74,11 +74,11 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class WatchRule:
-    """A compiled entry of `watch`."""
+    """A compiled entry of `watch`; without `when` it always holds, and no facts need be gathered."""
 
     on: str
     chain: Chain
-    when: Callable[[Mapping[str, Any]], bool]
+    when: Callable[[Mapping[str, Any]], bool] | None
     after: timedelta
 
 

@@ -146,9 +146,11 @@ class _Run:
             self.effects.emit(e.EscalationEnded(escalation=data.escalation, why="the playbook has no chain for it"))
 
     def _ahead_of_breach(self, data: e.SlaStarted, at: datetime) -> None:
+        rule = self._rule("sla.breached", None)
+        if rule is None or not _has_before(rule.chain):
+            return
         for clock in data.clocks:
-            rule = self._rule("sla.breached", None)
-            if clock.due_at is not None and rule is not None and _has_before(rule.chain):
+            if clock.due_at is not None:
                 self._begin(
                     "sla.breached", clock.due_at, owner=self.ticket.assignee, metric=clock.metric, due_at=clock.due_at
                 )
@@ -275,11 +277,11 @@ class _Run:
     def _rule(self, on: str, place: Place | None) -> WatchRule | None:
         found = None
         for rule in self.watching.rules:
-            if rule.on == on and rule.when(self._facts_at(place)):
+            if rule.on == on and (rule.when is None or rule.when(self._facts_at(place))):
                 found = rule
                 break
         own = self.watching.chains.get(place.chain or "") if on == "node" and place is not None else None
-        return found if own is None else WatchRule(on, own, lambda _: True, timedelta(0))
+        return found if own is None else WatchRule(on, own, None, timedelta(0))
 
     def _facts_at(self, place: Place | None) -> dict[str, Any]:
         self.places()  # facts are those of the ticket as it is now
