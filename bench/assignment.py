@@ -43,11 +43,13 @@ from services.router.domain.pool import Agent, Pool, Turns
 from services.router.domain.strategies import turn_taken
 from services.router.store import Changes, Load
 from shared.playbook.routing import Strategy
-from shared.runtime import copying
+from shared.runtime import copying, memory
 from shared.runtime.database import connect_engine
 
 AGENTS, GROUPS, SKILLS = 200, 10, 5
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
+BATCH = 200
+"""As large as the router's batches are at most."""
 FULL_SHARE = 0.99
 """Of all capacity: what the workers keep open together."""
 REFERENCE = Path(__file__).parent / "reference" / "peers" / "agents_bench.py"
@@ -125,7 +127,7 @@ class Hand:
         self._chance = random.Random(number)
         self._next = number * 10_000_000 + 1
         self._keep = max(4, int(CAPACITY * FULL_SHARE / workers))
-        self._size = min(500, max(4, self._keep // 2))
+        self._size = min(BATCH, max(4, self._keep * 3 // 4))
         self._open: list[tuple[int, str]] = []
         self._pairs = sorted({(one.group, skill) for one in PEOPLE for skill in one.skills})
         self.wanted, self.found = wanted, Found()
@@ -140,6 +142,7 @@ class Hand:
             while self.found.given < self._keep - 5:  # everybody has work before it begins
                 self._batch(connection)
             self.wanted, self.found = wanted, Found(before=self.found.given)
+            memory.settle()  # as a worker process does
             ready.put(None)
             go.wait()
             started, cpu = time.perf_counter(), time.process_time()
@@ -160,7 +163,7 @@ class Hand:
         asked = self._fresh(room)  # what is asked for is known before anybody's load is locked
         loads = store.lock_loads(connection, BY_NAME, in_line=True)
         changes = Changes()
-        self._end(changes, loads)
+        self._end(changes, loads, room)
         assigner = Assigner(DESKS, pool_of(loads), NOW, {}, 100)
         for _ in range(4):  # where a demand finds nobody, others are asked for: the queue never runs dry
             wanted = room - len(changes.opened)
@@ -184,8 +187,8 @@ class Hand:
             self._next += 1
         return found
 
-    def _end(self, changes: Changes, loads: dict[str, Load]) -> None:
-        over = len(self._open) + self._size - self._keep
+    def _end(self, changes: Changes, loads: dict[str, Load], room: int) -> None:
+        over = len(self._open) + room - self._keep
         ending, self._open = self._open[: max(0, over)], self._open[max(0, over) :]
         for ticket, agent in ending:
             before = loads[agent]
