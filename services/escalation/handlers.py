@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -85,7 +84,9 @@ class WatchTickets:
             )
 
         on_call = self._tables.schedules(unit.connection, playbook)
-        return replace(compiled(playbook), course=course), DirectoryView(directory, on_call, playbook.calendars)
+        known = compiled(playbook)
+        watching = Watching(known.rules, known.chains, known.priorities, known.lanes, course)
+        return watching, DirectoryView(directory, on_call, playbook.calendars)
 
 
 def _keep(changes: store.Changes, ticket: int, known: Watched | None, outcome: Outcome) -> None:
@@ -123,10 +124,11 @@ _OUTCOMES: dict[type[e.Data], str] = {
 
 def _count(unit: Unit, happened: Sequence[e.Data]) -> None:
     """Count what this batch decided and what people did about it, once it is committed. Levels beyond 9 count as 9."""
+    found = [data for data in happened if type(data) in _OUTCOMES]
+    if not found:
+        return
     counts = Counter(
-        (min(data.level, 9) if isinstance(data, e.EscalationStepped) else 0, _OUTCOMES[type(data)])
-        for data in happened
-        if type(data) in _OUTCOMES
+        (min(data.level, 9) if isinstance(data, e.EscalationStepped) else 0, _OUTCOMES[type(data)]) for data in found
     )
     for (level, outcome), count in counts.items():
         unit.after_commit.append(partial(metrics.ESCALATIONS.labels(str(level), outcome).inc, count))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 Masks = Mapping[str, Mask]
+_FLAT = frozenset({str, int, float, bool, type(None), datetime})
+"""Types that hold nothing else: whether a value is a mapping takes as long as all the rest."""
 
 
 def hidden(path: str, principal: Principal, masks: Masks) -> bool:
@@ -68,7 +71,8 @@ def _present(value: Any, principal: Principal, masks: Masks, prefix: str, ends: 
             masked = text in ends or ("." in text and any(step in ends for step in text.split(".")))
             path = _masked(prefix, text, principal, masks) if masked else None
             if path is None:
-                deep = type(member) is not str and isinstance(member, Mapping | list | tuple)
+                kind = type(member)
+                deep = kind is dict or (kind not in _FLAT and isinstance(member, (Mapping, list, tuple)))
                 shown[name] = _present(member, principal, masks, f"{prefix}{text}.", ends) if deep else member
             elif (mask := _mask(path, masks)) and (left := _left(member, mask.show_last)) is not None:
                 shown[name] = left

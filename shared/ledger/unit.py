@@ -220,7 +220,7 @@ class Unit:
             "actor": actor or self.actor,
             "given": self.given,
             "playbook": self.playbook,
-            "correlation": correlation or self.correlation or _origin(kind, item_id, new),
+            "correlation": correlation or self.correlation or origin(kind, item_id, new),
             "reason": new.reason,
             "data": new.data,
         }
@@ -284,7 +284,7 @@ class Unit:
         copying.send(connection)
 
 
-def _origin(kind: str, item_id: int, new: New) -> str:
+def origin(kind: str, item_id: int, new: New) -> str:
     """What ties an event to others that no request set off: the ticket it is about, else its own item."""
     ticket = getattr(new.data, "ticket", None)
     return f"{kind}-{item_id}" if ticket is None else f"ticket-{ticket}"

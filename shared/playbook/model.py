@@ -162,10 +162,14 @@ class Playbook:
 
     def derived(self, name: str, build: Callable[[Playbook], T]) -> T:
         """What a service computes from this version, once in each process."""
+        value: T
+        if name in self._derived:  # never taken out again
+            value = self._derived[name]
+            return value
         with self._lock:
             if name not in self._derived:
                 self._derived[name] = build(self)
-            value: T = self._derived[name]
+            value = self._derived[name]
             return value
 
     def stored(self) -> dict[str, Any]:

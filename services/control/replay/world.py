@@ -22,6 +22,7 @@ from services.control.replay.tables import (
     EscalationTables,
     Mirror,
     NotifierTables,
+    Nowhere,
     RouterTables,
     SlaTables,
 )
@@ -44,7 +45,7 @@ from shared.ledger.crew import ROUNDS
 from shared.ledger.handler import Handler
 from shared.ledger.kinds import LANES, WAKES
 from shared.ledger.process import Deps
-from shared.ledger.unit import Result, Unit, Work
+from shared.ledger.unit import Result, Unit, Work, origin
 from shared.playbook.model import Document, Playbook
 from shared.playbook.store import Playbooks
 from shared.runtime.broker import Bells
@@ -138,14 +139,16 @@ class MemoryUnit(Unit):
         correlation: str = "",
         actor: Actor | None = None,
     ) -> int:
-        assert self.world is not None
+        world, now, given, playbook = self.world, self.now, self.given, self.playbook
+        assert world is not None
+        who, about = actor or self.actor, correlation or self.correlation
         for new in events:
             version += 1
-            row = self.row(kind, item_id, version, new, correlation, actor)
-            self.world.keep(
+            data = new.data
+            world.keep(
                 Recorded(
-                    kind, item_id, version, new.data.type, new.data, row["happened_at"], self.now, row["actor"],
-                    self.given, self.playbook, row["correlation"], reason=new.reason,
+                    kind, item_id, version, data.type, data, new.happened_at or now, now, who, given, playbook,
+                    about or origin(kind, item_id, new), reason=new.reason,
                 )
             )  # fmt: skip
         return version
@@ -172,17 +175,20 @@ class MemoryUnit(Unit):
         self.world.wake(service, kind, item_id, lane, self.now if due_at is None else due_at)
 
     def settle(self, service: str, result: Result, *, fresh: bool = False) -> Ticket | None:
-        assert self.world is not None
-        work, lane, version, ticket = result.work, result.work.lane, result.work.version, None
+        world, work = self.world, result.work
+        assert world is not None
+        lane, version, ticket = work.lane, work.version, None
         # what somebody else asks for from now on comes on top of its own answer
-        self.world.answered(service, work.kind, work.id, result.due_at)
+        world.answered(service, work.kind, work.id, result.due_at)
         if work.kind == "ticket":
-            correlation = work.events[-1].correlation if work.events else ""
-            ticket = self.append_to_ticket(work.ticket, result.events, correlation=correlation, by=service)
+            ticket = work.ticket
+            if result.events:
+                correlation = work.events[-1].correlation if work.events else ""
+                ticket = self.append_to_ticket(ticket, result.events, correlation=correlation, by=service)
             lane, version = ticket.lane, ticket.version
         elif result.events:
             version = self.append(work.kind, work.id, work.version, result.events)
-        self.world.saw(service, work.kind, work.id, lane, version)
+        world.saw(service, work.kind, work.id, lane, version)
         return ticket
 
     def rouse(self, service: str, ids: list[int]) -> None:
@@ -240,8 +246,9 @@ class _Sender:
 class World:
     """See the module. `heard` is told every event as it is appended; `first_id` begins the ids.
 
-    In a `trial` messages are planned and not sent, since what is told to whom is the plan's to say; and tickets for which nobody
-    waits are not looked through each day, which changes nothing but when they are looked at next.
+    In a `trial` messages are planned and not sent, since what is told to whom is the plan's to say, and the mirror hears of these
+    alone; and tickets for which nobody waits are not looked through each day, which changes nothing but when they are looked at
+    next.
     """
 
     def __init__(
@@ -255,7 +262,8 @@ class World:
         first_id: int = 1000,
         trial: bool = False,
     ) -> None:
-        self.playbook, self.mirror, self.heard, self._tries = playbook, mirror, heard, trial
+        self.playbook, self.heard, self._tries = playbook, heard, trial
+        self.mirror = Nowhere() if trial else mirror
         self.now = datetime.min.replace(tzinfo=UTC)
         self.ids = CountedIds(first_id)
         self.deps = Deps(
@@ -270,8 +278,8 @@ class World:
         self._agenda: dict[tuple[str, str, int], _Row] = {}
         self._future: list[tuple[datetime, str, str, int]] = []
         self._due: dict[tuple[str, str, str], dict[int, datetime]] = {}
-        self.router, self.sla = RouterTables(mirror), SlaTables(mirror)
-        self.escalation, self.notifier = EscalationTables(mirror), NotifierTables(mirror, self)
+        self.router, self.sla = RouterTables(self.mirror), SlaTables(self.mirror)
+        self.escalation, self.notifier = EscalationTables(self.mirror), NotifierTables(mirror, self)
         self._sending = SendMessages(self.deps, _Sender(self), tables=self.notifier, limits=NoLimits())
         self._crew: tuple[Handler, ...] = (
             RouteTickets(self.deps, self.router),
@@ -280,6 +288,7 @@ class World:
             PlanMessages(self.deps, None if trial else self._sending, self.notifier),
         )
         self._rated = tuple(name for name, group in playbook.document.groups.items() if group.rate is not None)
+        self._services = tuple(handler.service for handler in self._crew)
         self._connection = cast(Connection, _NoDatabase(self))
         self._last: set[int] = set()
         self._actors = {handler.service: Actor(kind="service", id=handler.service) for handler in self._crew}
@@ -331,18 +340,17 @@ class World:
 
     def settle(self) -> None:
         """Let the services decide until nothing is due any more."""
-        while any(self._due.values()):
-            rung = {(service, lane) for (service, _, lane), found in self._due.items() if found}
+        while rung := {(service, lane) for (service, _, lane), found in self._due.items() if found}:
             for lane in LANES:
-                for handler in self._crew:
-                    if (handler.service, lane) in rung:
-                        self._drain(handler.service, "ticket", lane)
+                for service in self._services:
+                    if (service, lane) in rung:
+                        self._drain(service, "ticket", lane)
                 if ("notifier", lane) in rung:
                     self._drain("notifier", "delivery", lane)
 
     def _drain(self, service: str, kind: str, lane: str) -> None:
         while found := self._due.get((service, kind, lane)):
-            ids = sorted(found, key=lambda one: (found[one], one))[:BATCH]
+            ids = sorted(found, key=lambda one: (found[one], one))[:BATCH] if len(found) > 1 else list(found)
             if kind == "ticket":
                 self._turn(service, ids)
             else:
@@ -350,28 +358,31 @@ class World:
 
     def _turn(self, first: str, ids: Sequence[int]) -> None:
         """The services decide about a batch, round after round, until nobody has anything to say."""
-        unit = self.unit(NOTIFIER)
-        todo: dict[str, dict[int, None]] = {handler.service: {} for handler in self._crew}
+        unit, agenda, now = self.unit(NOTIFIER), self._agenda, self.now
+        todo: dict[str, dict[int, None]] = {service: {} for service in self._services}
         todo[first] = dict.fromkeys(ids)
-        for number in ids:
-            for service, waiting in todo.items():
-                row = self._agenda.get((service, "ticket", number))
-                if service != first and row is not None and row.due_at is not None and row.due_at <= self.now:
+        for service, waiting in todo.items():
+            if service == first:
+                continue
+            for number in ids:
+                row = agenda.get((service, "ticket", number))
+                if row is not None and row.due_at is not None and row.due_at <= now:
                     waiting[number] = None
         self._mine, self._todo = set(ids), todo
         for _ in range(ROUNDS):
             for handler in self._crew:
-                batch = todo[handler.service]
+                service = handler.service
+                batch = todo[service]
                 if batch:
-                    todo[handler.service] = {}
-                    unit.actor = self._actors[handler.service]
-                    works = [self._work(handler.service, number) for number in batch]
-                    for result in handler.handle(unit, works):
-                        unit.settle(handler.service, result)
+                    todo[service] = {}
+                    unit.actor = self._actors[service]
+                    for result in handler.handle(unit, [self._work(service, number) for number in batch]):
+                        unit.settle(service, result)
             if not any(todo.values()):
                 break
         self._mine, self._todo = set(), {}
-        unit.committed()
+        if not self._tries:
+            unit.committed()  # in a trial nobody is asked, sends or is counted
         for number in ids:
             self._let_go(number)
 
@@ -448,8 +459,9 @@ class World:
         row = self._agenda.get((service, kind, number))
         if row is None:
             row = self._agenda[service, kind, number] = _Row("normal")
-        self._leave(service, kind, number, row)
-        row.due_at = None
+        if row.due_at is not None:
+            self._leave(service, kind, number, row)
+            row.due_at = None
         if due_at is not None and not (self._tries and service == "escalation" and due_at - self.now == REVIEW):
             self._arm(service, kind, number, row, due_at)
 
@@ -500,11 +512,11 @@ class World:
         ticket = self._tickets.get(number)
         if ticket is None or ticket.is_open or number not in self._last or self.notifier.is_busy(number):
             return
-        rows = [self._agenda.get((handler.service, "ticket", number)) for handler in self._crew]
+        rows = [self._agenda.get((service, "ticket", number)) for service in self._services]
         if any(row is not None and row.due_at is not None for row in rows):
             return
-        for handler in self._crew:
-            self._agenda.pop((handler.service, "ticket", number), None)
+        for service in self._services:
+            self._agenda.pop((service, "ticket", number), None)
         self._last.discard(number)
         del self._tickets[number], self._logs[number]
         for tables in (self.router, self.sla, self.escalation, self.notifier):
