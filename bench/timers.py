@@ -63,6 +63,7 @@ def _healthy(made: House, args: argparse.Namespace, few: float, verdicts: Verdic
     deps, source = _begin(made, "healthy")
     stock.far(deps, source, args.armed)
     made.tidy()
+    _alone(made)
     hands = _start(made, args.workers)
     pause(3.0)
     many = _resident(hands)
@@ -192,17 +193,25 @@ def _resident(hands: Sequence[Worker]) -> float:
     return float(sum(resident_bytes(one.pid) for one in hands))
 
 
+def _alone(made: House) -> None:
+    """Show what PostgreSQL does while nobody asks it anything: what idle workers cannot go below."""
+    before, started = made.postgres_cpu(), monotonic()
+    pause(2 * IDLE_SECONDS)
+    share = (made.postgres_cpu() - before) / (monotonic() - started) * 100
+    print(f"     PostgreSQL alone, no worker: {share:.2f} % of a core  [{load()}]", flush=True)
+
+
 def _idle(made: House, hands: Sequence[Worker]) -> float:
     """The median of some stretches, in per cent of a core; all are shown."""
-    pids, found = [one.pid for one in hands], []
+    pids, found, server = [one.pid for one in hands], [], []
     for _ in range(IDLE_TIMES):
-        before, started = cpu_seconds(pids) + made.postgres_cpu(), monotonic()
+        workers, postgres, started = cpu_seconds(pids), made.postgres_cpu(), monotonic()
         pause(IDLE_SECONDS)
-        found.append((cpu_seconds(pids) + made.postgres_cpu() - before) / (monotonic() - started) * 100)
-    print(
-        f"     idle, each {IDLE_SECONDS:.0f} s: {', '.join(f'{one:.1f}' for one in found)} % of a core  [{load()}]",
-        flush=True,
-    )
+        seconds = monotonic() - started
+        server.append((made.postgres_cpu() - postgres) / seconds * 100)
+        found.append((cpu_seconds(pids) - workers) / seconds * 100 + server[-1])
+    both = ", ".join(f"{one:.1f} ({part:.1f})" for one, part in zip(found, server, strict=True))
+    print(f"     idle, each {IDLE_SECONDS:.0f} s (of it PostgreSQL): {both} % of a core  [{load()}]", flush=True)
     return median(found)
 
 
