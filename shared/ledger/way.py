@@ -18,9 +18,9 @@ from shared.runtime.clock import monotonic
 
 WAIT_SECONDS = 0.05
 RECENT_SECONDS = 2.0
-BATCH_SECONDS = 0.025
+BATCH_SECONDS = 0.015
 """What an ordinary batch may take while urgent work keeps coming."""
-LEAST = 20
+LEAST = 10
 """Items; smaller batches would cost far more than they save."""
 
 
