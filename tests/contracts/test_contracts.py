@@ -7,9 +7,10 @@ a promise somebody's data relies on.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,53 @@ def broken_promises(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         today = now["members"].get(name)
         if today is None:
             found.append(f"{name}: removed")
-        elif today["schema"] != member["schema"]:
+        elif not keeps(member["schema"], today["schema"]):
             found.append(f"{name}: changed from {member['schema']} to {today['schema']}")
         elif today["required"] and not member["required"]:
             found.append(f"{name}: required now")
     new = now["members"].keys() - then["members"].keys()
     found += [f"{name}: new and without a default" for name in new if now["members"][name]["required"]]
     return found
+
+
+def keeps(then: Any, now: Any) -> bool:
+    """Whether a schema still says what it said: nothing changed, and nested objects grew by members with a default at most."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        grown, needed = {"properties", "required"}, set(then.get("required", ()))
+        return (
+            then.keys() | grown == now.keys() | grown
+            and all(keeps(then[key], now[key]) for key in then.keys() - grown)
+            and all(
+                name in now.get("properties", {}) and keeps(member, now["properties"][name])
+                for name, member in then.get("properties", {}).items()
+            )
+            and set(now.get("required", ())) == needed
+        )
+    if isinstance(then, list) and isinstance(now, list):
+        return len(then) == len(now) and all(map(keeps, then, now))
+    return bool(then == now)
+
+
+ITEM = {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda item: item["properties"].update(b={"type": "boolean", "default": False}), True),
+        (lambda item: item["properties"].update(b={"type": "boolean"}) or item["required"].append("b"), False),
+        (lambda item: item["properties"].pop("a"), False),
+        (lambda item: item["properties"].update(a={"type": "integer"}), False),
+        (lambda item: item["required"].clear(), False),
+        (lambda item: item.update(minProperties=2), False),
+    ],
+)
+def test_a_nested_object_grows_by_members_with_a_default_and_in_no_other_way(
+    change: Callable[[dict[str, Any]], object], kept: bool
+) -> None:
+    today = copy.deepcopy(ITEM)
+    change(today["items"])  # type: ignore[arg-type]
+    assert keeps(ITEM, today) is kept
 
 
 @pytest.fixture
