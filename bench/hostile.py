@@ -18,10 +18,9 @@ import sys
 import time
 from typing import Any
 
-from bench.fanout_drivers import HTTP_PORT, OK, SMTP_PORT, sink
-from bench.latency import RULES, Door, committed, up
+from bench.fanout_drivers import HTTP_PORT, SMTP_PORT
+from bench.latency import RULES, Door, committed, whole
 from bench.tools import desk
-from bench.tools.house import house
 from bench.tools.meter import Verdicts, load, percentile
 from shared.contracts.intake import TicketIn
 from shared.ledger.process import Deps
@@ -109,14 +108,7 @@ def main() -> int:
     parser.add_argument("--tickets", type=int, default=120, help="neighbours in each phase")
     args = parser.parse_args()
     verdicts, chance = Verdicts(), random.Random(11)
-    sinks = sink("http", HTTP_PORT, "--body", OK), sink("smtp", SMTP_PORT)
-    with (
-        sinks[0],
-        sinks[1],
-        house(track_commit_timestamp="on") as made,
-        up(made, "hostile", rules=RULES) as (door, _),
-    ):
-        deps = made.deps()
+    with whole("hostile") as (deps, door, _):
         alone, beside, hostiles = list[list[float]](), list[list[float]](), list[int]()
         for number in range(args.rounds):
             for harm in (False, True) if number % 2 == 0 else (True, False):
@@ -128,7 +120,6 @@ def main() -> int:
                     f"{percentile(found, 0.99):.1f} ms  [{load()}]", flush=True,
                 )  # fmt: skip
         given, told = fallen(deps, hostiles)
-        deps.engine.dispose()
     quiet, hurt = (statistics.median(percentile(one, 0.99) for one in found) for found in (alone, beside))
     print(f"     p99 alone {quiet:.1f} ms, beside hostile tickets {hurt:.1f} ms (medians of {args.rounds} rounds)")
     verdicts.most("neighbours' p99 beside hostile tickets, of the p99 alone", hurt / quiet, GROWTH)

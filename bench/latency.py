@@ -55,14 +55,7 @@ def main() -> int:
     parser.add_argument("--backlog", type=int, nargs="*", default=[10_000])
     args = parser.parse_args()
     verdicts = Verdicts()
-    sinks = sink("http", HTTP_PORT, "--body", OK), sink("smtp", SMTP_PORT)
-    with (
-        sinks[0],
-        sinks[1],
-        house(track_commit_timestamp="on") as made,
-        up(made, "latency", rules=RULES) as (door, pid),
-    ):
-        deps = made.deps()
+    with whole("latency") as (deps, door, pid):
         chance = random.Random(5)
         for _ in range(30):
             door.post(desk.ticket(chance))
@@ -90,7 +83,6 @@ def main() -> int:
         verdicts.most("idle CPU of all services together", used, 3, "% of a core")
         for place, backlog in enumerate(args.backlog, start=1):
             _behind(deps, door, backlog, args.urgent, verdicts, drained=place < len(args.backlog))
-        deps.engine.dispose()
     return 1 if verdicts.failed else 0
 
 
@@ -167,6 +159,20 @@ class Door:
         if answer.status != 202:
             raise RuntimeError(f"POST: {answer.status} {found[:300]!r}")
         return int(msgspec.json.decode(found)["id"])
+
+
+@contextmanager
+def whole(name: str) -> Iterator[tuple[Deps, Door, int]]:
+    """All services with `RULES` over servers that know when each transaction was committed, and providers that take everything."""
+    with (
+        sink("http", HTTP_PORT, "--body", OK),
+        sink("smtp", SMTP_PORT),
+        house(track_commit_timestamp="on") as made,
+        up(made, name, rules=RULES) as (door, pid),
+    ):
+        deps = made.deps()
+        yield deps, door, pid
+        deps.engine.dispose()
 
 
 @contextmanager

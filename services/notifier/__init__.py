@@ -10,6 +10,7 @@ more notifications, and has the stable id that every attempt repeats. An *attemp
     planning   pure: which steps of a rule become messages now, which wait, which are cancelled, each with its reason
     handlers   a ticket's batch: plan; what can go at once is written as being sent, the rest waits in the agenda
     sending    a message's batch: claim, commit `sending` with an epoch, then call, then record (never a call inside a transaction)
+    rows       messages and what becomes of them, and what is asked of whoever keeps them (`store`, or a memory)
     outcomes   pure: what a provider's answer makes of a message: retried, failed, unknown, sent
     channels/  one file a provider; one outcome vocabulary
 

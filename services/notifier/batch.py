@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from services.notifier import metrics, store
+from services.notifier import metrics
 from services.notifier.audience import REQUESTER, Recipient, of_person, resolve
 from services.notifier.calling_off import CLOCK_EVENTS, OFF, call_off, cancelled_in
 from services.notifier.errors import TemplateError
@@ -17,6 +17,7 @@ from services.notifier.facts import NO_LINKS, facts
 from services.notifier.gathering import Window, due_at, window
 from services.notifier.handlers import Compiled, Sending, compiled
 from services.notifier.planning import Planned, address_of, choose, over, plan, serving
+from services.notifier.rows import Changes, Tables, of_planned
 from services.notifier.wishes import Wish, wish
 from shared.contracts import events as e
 from shared.contracts.envelope import New
@@ -33,12 +34,10 @@ NONE_YET: list[dict[str, Any]] = []
 class PlannedBatch:
     """One claimed batch being planned."""
 
-    def __init__(
-        self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: store.Tables, sending: Sending | None
-    ) -> None:
+    def __init__(self, deps: Deps, unit: Unit, batch: Sequence[Work], tables: Tables, sending: Sending | None) -> None:
         self.deps, self.unit, self.batch, self.tables, self.sending = deps, unit, batch, tables, sending
         self.directory: Directory = deps.directory.get(unit.connection)
-        self.changes = store.Changes()
+        self.changes = Changes()
         self.ids: list[int] = []
         self.inbox: list[int] = []
         self.send: dict[int, tuple[str, dict[str, Any], datetime | None]] = {}
@@ -280,12 +279,8 @@ class PlannedBatch:
         known, now = self._compiled(ticket.playbook), self.unit.now
         address, number = self._address(ticket, recipient, channel), self.ids.pop()
         provider = choose(serving(known.providers.get(channel, ()), recipient.id), number)
-        if address is None:
-            return None, f"no address for {channel}"
-        if (channel, address) in self.dead:
-            return None, self.dead[channel, address]
-        if provider is None:
-            return None, f"no provider serves {channel}"
+        if address is None or provider is None or (channel, address) in self.dead:
+            return None, self._unreachable(channel, address)
         rule = next(one.rule for one in known.rules[event_type] if one.rule.name == rule_name)
         inbox = provider.driver == "inbox"
         collected = None
@@ -329,6 +324,12 @@ class PlannedBatch:
         self.send[number] = (rule.urgency, row, None if collected is None else collected[1])
         return number, None
 
+    def _unreachable(self, channel: str, address: str | None) -> str:
+        """Why nobody can be reached there."""
+        if address is None:
+            return f"no address for {channel}"
+        return self.dead.get((channel, address)) or f"no provider serves {channel}"
+
     def _content(
         self,
         ticket: Ticket,
@@ -357,7 +358,7 @@ class PlannedBatch:
         if self.sending is None:
             return
         shaky = {work.id for work in self.batch if work.failures or work.crashes}
-        found = [store.fresh(row) for row in rows if row["state"] == "planned" and row["ticket_id"] not in shaky]
+        found = [of_planned(row) for row in rows if row["state"] == "planned" and row["ticket_id"] not in shaky]
         tickets = {work.id: work.ticket for work in self.batch}
         marked = self.sending.at_once(self.unit, found, tickets)
         for row in rows:

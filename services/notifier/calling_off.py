@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from services.notifier import metrics, store
+from services.notifier import metrics
 from services.notifier.recording import changed, event
+from services.notifier.rows import Tables
 from shared.contracts import events as e
 from shared.contracts.envelope import New
 from shared.ledger.unit import Result, Unit, Work
@@ -20,7 +21,7 @@ def cancelled_in(work: Work) -> Mapping[str, int]:
     return {one.data.metric: one.version for one in work.events if isinstance(one.data, e.SlaCancelled)}
 
 
-def call_off(unit: Unit, batch: Sequence[Work], tables: store.Tables) -> None:
+def call_off(unit: Unit, batch: Sequence[Work], tables: Tables) -> None:
     """Cancel messages that wait to be sent (collected, held or planned) about promises that the batch cancelled.
 
     In the batch's own transaction. One that a sender has in hand at this moment goes out; one that already carries others for

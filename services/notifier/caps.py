@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from services.notifier.routing import Wait
-from services.notifier.store import Row, Tables
+from services.notifier.rows import Row, Tables
 from shared.ledger.process import Deps
 from shared.ledger.unit import Unit
 from shared.playbook.messages import ANY_CHANNEL, Cap

@@ -11,7 +11,7 @@ from services.notifier.bundling import digest, line_of
 from services.notifier.channels.base import Content
 from services.notifier.facts import NO_LINKS, facts
 from services.notifier.handlers import compiled
-from services.notifier.store import Row
+from services.notifier.rows import Row
 from services.notifier.templates import CompiledTemplate
 from shared.access import links
 from shared.contracts.providers.inbound import CALLBACK_SECRETS

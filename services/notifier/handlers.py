@@ -9,6 +9,7 @@ from typing import Protocol
 
 from services.notifier import store
 from services.notifier.planning import CompiledRule
+from services.notifier.rows import Row, Tables
 from services.notifier.templates import Catalogue
 from shared.contracts import events as e
 from shared.ledger.process import Deps
@@ -67,7 +68,7 @@ class Marked(Protocol):
 class Sending(Protocol):
     """The sender of the same process, as planning needs it (`sending.SendMessages`)."""
 
-    def at_once(self, unit: Unit, rows: Sequence[store.Row], tickets: Mapping[int, Ticket]) -> Mapping[int, Marked]: ...
+    def at_once(self, unit: Unit, rows: Sequence[Row], tickets: Mapping[int, Ticket]) -> Mapping[int, Marked]: ...
 
 
 class PlanMessages:
@@ -76,7 +77,7 @@ class PlanMessages:
     service = "notifier"
     kind = "ticket"
 
-    def __init__(self, deps: Deps, sending: Sending | None = None, tables: store.Tables = store) -> None:
+    def __init__(self, deps: Deps, sending: Sending | None = None, tables: Tables = store) -> None:
         self._deps, self._sending, self._tables = deps, sending, tables
 
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from services.notifier.channels.base import Kind, Outcome
-from services.notifier.store import Row
+from services.notifier.rows import Row
 
 FAILURES = 5
 UNKNOWNS = 3

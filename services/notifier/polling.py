@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from services.notifier.channels.base import Driver, ReceiptMode
-from services.notifier.store import Row
+from services.notifier.rows import Row
 
 AFTER = tuple(
     timedelta(**length)

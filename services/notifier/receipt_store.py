@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.notifier.receipts import Kept
-from services.notifier.store import COLUMNS, Row, as_json, as_rows
+from services.notifier.rows import Row
+from services.notifier.store import COLUMNS, as_json, as_rows
 from shared.contracts.providers.receipts import ReceiptState
 from shared.runtime import arrays
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.notifier.store import Row
+from services.notifier.rows import Row
 from shared.contracts.providers.receipts import ReceiptState
 
 KEPT = timedelta(days=3)

@@ -23,7 +23,7 @@ from services.notifier.noting import Notes
 from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
 from services.notifier.polling import next_poll
 from services.notifier.receipts import Kept, fold, match
-from services.notifier.store import Row, Written
+from services.notifier.rows import Accepted, Row, Tables, Written
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, New
 from shared.ledger import business
@@ -82,7 +82,7 @@ Answer = tuple[Answered, Outcome | None]
 class Changes:
     """What a batch writes, gathered: message rows, and messages whose fate means something for others."""
 
-    tables: store.Tables = store
+    tables: Tables = store
     rows: list[Written] = field(default_factory=list)
     read: list[Row] = field(default_factory=list)
     failed: list[Row] = field(default_factory=list)
@@ -217,7 +217,7 @@ def record(
     return unit.woken
 
 
-def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float], tables: store.Tables = store) -> None:
+def record_on(unit: Unit, answers: Sequence[Answer], jitter: Callable[[], float], tables: Tables = store) -> None:
     """The same inside the caller's transaction; the caller flushes and commits."""
     changes = Changes(tables)
     by_id = {job.row.id: (job, outcome) for job, outcome in _accept(unit, answers, changes)}
@@ -274,7 +274,7 @@ def _alike(unit: Unit, answers: Sequence[Answer], changes: Changes) -> list[Answ
     assert outcome is not None
     now, called, said = unit.now, first.called, str(outcome.kind)
     tried = _tried(first.row, called, outcome, said, now)
-    wanted = store.Accepted(list(known), first.epoch, tried.get("provider_id"), tried, now)
+    wanted = Accepted(list(known), first.epoch, tried.get("provider_id"), tried, now)
     due_at = next_poll(now, now) if first.polls and outcome.provider_id is not None else None
     versions: dict[int, int] = {}
     reported: dict[str, list[Row]] = {}

@@ -18,7 +18,7 @@ from services.notifier.noting import noted
 from services.notifier.polling import sent_at
 from services.notifier.receipts import KEPT, Kept, look_again, match
 from services.notifier.recording import Changes, changed, event, receipted
-from services.notifier.store import Row
+from services.notifier.rows import Row
 from shared.contracts.envelope import Actor, New
 from shared.contracts.events import InboxRead, ProviderReported, Report
 from shared.contracts.providers.receipts import Receipt, ReceiptState

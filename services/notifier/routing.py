@@ -20,7 +20,7 @@ from services.notifier.health import State
 from services.notifier.limits import Ask, Limits
 from services.notifier.outcomes import is_retry
 from services.notifier.planning import choose
-from services.notifier.store import Row
+from services.notifier.rows import Row
 from shared.playbook.messages import Provider
 
 TURN = timedelta(seconds=0.25)

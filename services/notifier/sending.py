@@ -26,7 +26,7 @@ from services.notifier.planning import serving
 from services.notifier.polling import is_over, next_poll, sent_at
 from services.notifier.recording import FOLLOW_SECONDS, Changes, changed, event, judged
 from services.notifier.routing import Budget, Routes, Wait
-from services.notifier.store import Row
+from services.notifier.rows import Row, Tables, Written
 from shared.contracts.envelope import New
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
@@ -101,7 +101,7 @@ class SendMessages:
         deps: Deps,
         sender: Sender,
         *,
-        tables: store.Tables = store,
+        tables: Tables = store,
         notes: Notes | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class SendMessages:
             self._sender.hold_back(jobs)
 
     @property
-    def parts(self) -> tuple[Deps, store.Tables, Sender, Notes, Budget, Limits]:
+    def parts(self) -> tuple[Deps, Tables, Sender, Notes, Budget, Limits]:
         return self._deps, self._tables, self._sender, self._notes, self._budget, self._limits
 
 
@@ -148,7 +148,7 @@ class _Found:
     jobs: list[Job] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     polls: list[Job] = field(default_factory=list)
-    bundled: list[store.Written] = field(default_factory=list)
+    bundled: list[Written] = field(default_factory=list)
 
 
 class _Batch:

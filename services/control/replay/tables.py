@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from services.escalation import store as escalation
 from services.escalation.watched import Watched
-from services.notifier import store as notifier
+from services.notifier import rows as notifier
 from services.notifier.gathering import Window
 from services.notifier.health import State
 from services.notifier.planning import Waiting

@@ -16,7 +16,7 @@ from services.notifier.outcomes import is_retry, judge, judge_look
 from services.notifier.planning import choose
 from services.notifier.polling import AFTER, next_poll, sent_at
 from services.notifier.routing import GRID, Budget, on_grid
-from services.notifier.store import Row
+from services.notifier.rows import Row
 from services.notifier.wishes import quiet_until, wish
 from shared.contracts.providers.receipts import ReceiptState
 from shared.directory.people import Group, Person, snapshot
