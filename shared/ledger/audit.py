@@ -50,9 +50,9 @@ def audit_journal(engine: Engine, own_worker: int) -> int:
 
 
 def release_stuck(engine: Engine, seconds: float = STUCK_SECONDS) -> int:
-    """End sessions whose client stopped in the middle of a statement; what they held is free again. Returns how many."""
+    """End sessions whose client stopped in the middle of a transaction; what they held is free again. Returns how many."""
     with engine.begin() as connection:
         ended = connection.exec_driver_sql(sql.RELEASE, {"seconds": seconds}).all()
     for row in ended:
-        log.warning("session_ended", of=row.application_name, why=f"stood still for {seconds:.0f} s in a statement")
+        log.warning("session_ended", of=row.application_name, why=f"stood still for {seconds:.0f} s in a transaction")
     return len(ended)

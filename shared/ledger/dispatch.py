@@ -3,7 +3,7 @@
 For each lane of its process it knows the next instant and rings the lane itself when that comes; a sweep each second (a little less
 often while all is quiet) reads the earliest instant of every lane in one statement, which finds what lost its bell, what was busy
 when it was claimed, and what other processes armed. A doorbell from Redis only makes it faster. Dead workers' journals are audited
-here too, and sessions ended whose process stands still in the middle of a statement.
+here too, and sessions ended whose process stands still in the middle of a transaction.
 """
 
 from __future__ import annotations

@@ -168,12 +168,14 @@ who was among a few (`crashes` 2) is claimed alone, and each death after that co
 innocent one is not in hand each time that workers are killed."""
 
 _STUCK = """pg_stat_activity
-where datname = current_database() and usename = current_user and application_name like 'signalbox %%' and state = 'active'
-  and wait_event = 'ClientRead' and query_start < clock_timestamp() - make_interval(secs => %(seconds)s)
+where datname = current_database() and usename = current_user and application_name like 'signalbox %%' and wait_event = 'ClientRead'
+  and state in ('active', 'idle in transaction', 'idle in transaction (aborted)')
+  and state_change < clock_timestamp() - make_interval(secs => %(seconds)s)
 """
 RELEASE = f"select application_name, pg_terminate_backend(pid) as ended from {_STUCK}"
-"""Ends sessions of ours that wait for the rest of a COPY or a pipeline: their client stands still in the middle of it. The server's
-own time-out of idle transactions does not count them as idle."""
+"""Ends sessions of ours whose client stands still in the middle of a transaction. The server's own time-out of idle transactions
+does not see all of them: it counts nobody as idle who waits for the rest of a COPY or a pipeline, and a flush request after a
+pipeline's end, which the driver sends, stops the time-out of a transaction that is idle from then on."""
 
 TROUBLE = f"""
 select exists (select from {_STUCK}) as stuck, exists (
