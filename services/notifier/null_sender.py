@@ -17,8 +17,8 @@ from shared.ledger.process import Deps
 
 
 def accepts(job: Job) -> Outcome:
-    """The answer of a provider that takes everything."""
-    return Outcome(Kind.ACCEPTED, provider_id=f"null-{job.row.id}")
+    """The answer of a provider that takes everything and has no ids of its own."""
+    return Outcome(Kind.ACCEPTED, provider_id=job.message.message_id)
 
 
 class NullSender:

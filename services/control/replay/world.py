@@ -404,7 +404,7 @@ class World:
     def sent(self, jobs: Sequence[Job]) -> None:
         """Everything is accepted at once; record that."""
         unit = self.unit(NOTIFIER)
-        answers = [(job, Outcome(Kind.ACCEPTED, provider_id=f"null-{job.row.id}")) for job in jobs]
+        answers = [(job, Outcome(Kind.ACCEPTED, provider_id=job.message.message_id)) for job in jobs]
         record_on(unit, answers, lambda: 0.5, self.notifier)
         unit.committed()
         for job in jobs:
