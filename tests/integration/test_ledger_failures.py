@@ -324,7 +324,6 @@ def in_a_pipeline(connection: psycopg.Connection[Any]) -> None:
 
 def after_a_pipeline(connection: psycopg.Connection[Any]) -> None:
     """Idle in a transaction, and the server's time-out for that is stopped by the flush request that follows the pipeline."""
-    connection.execute("set idle_in_transaction_session_timeout = 50")
     with connection.pipeline():
         connection.execute("select 1")
 
