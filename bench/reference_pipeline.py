@@ -2,7 +2,8 @@
 
     python -m bench.reference_pipeline [--tickets 20000] [--reference 1500] [--rounds 3] [--processes 1]
 
-The work: 100 rules, 10 groups of 50 agents, the least loaded one, three clocks, an event, two deliveries to a null sink. The
+The work: 100 rules, 10 groups of 50 agents, the least loaded one, three clocks, an event, two deliveries to a null sink (it
+answers without ids of its own, as the desk's signed webhook does, so that what it took is recorded in one statement). The
 reference (bench/reference/peers/naive: dramatiq, SQLAlchemy) writes no delivery; we write the state of each, watch the assignment
 and record every reason. Counted from committed ticket to the last delivery's outcome, intake apart, CPU of workers, PostgreSQL and
 Redis together. Quote the ratios and the CPU a ticket; the rates are the machine's.
