@@ -1,19 +1,20 @@
 """Neighbours of a hostile rule set: how soon their tickets are somebody's, beside tickets made to hurt and without them.
 
-    python -m bench.hostile [--rounds 4] [--tickets 120]
+    python -m bench.hostile [--rounds 6] [--tickets 200]
 
 Over real HTTP, with the services as `up` starts them. In turn, in one run: the desk's own rules and ordinary tickets; and the
-same with a rule set that means harm (hundreds of words sought in negations, patterns that are catastrophic for engines that go
-back, rules that set each other off, four thousand rules that no index helps with), and one ticket in ten of 60,000 characters
-that its rules are written for. Such a ticket falls to triage, what is to blame is set aside, and the ordinary tickets' p99 may
-grow by a fifth. Each round publishes the rules anew, so that nothing is set aside already when it begins.
+same with a rule set that means harm, published without the check that refuses it, and one ticket in ten of 60,000 characters
+that its rules are written for. The harm: hundreds of words sought in negations; patterns that are catastrophic for engines that
+go back, and others that are for RE2, which goes forward; rules that set each other off; and for everybody, hostile or not, four
+thousand rules that no index helps with. Such a ticket falls to triage, what is to blame is set aside, and the ordinary tickets'
+p99 may grow by a fifth. What is set aside hurts no more, so there are more families of harmful rules than a round can set aside:
+each hostile ticket meets rules that are still there. Each round publishes the rules anew. The p99 is that of all rounds together.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import statistics
 import sys
 import time
 from typing import Any
@@ -26,24 +27,32 @@ from shared.contracts.intake import TicketIn
 from shared.ledger.process import Deps
 from shared.runtime.clock import pause
 
-EVIL = ("a" * 39 + " ") * 1_500
+EVIL = "".join(random.Random(5).choices("ab", k=60_000))
 EVERY = 10
 """One ticket in so many is hostile."""
 GROWTH = 1.2
 TRIAGE = "g0"
 
 
+FAMILIES = [(tier, language) for tier in desk.TIERS for language in desk.LANGUAGES]
+
+
 def evil_rules() -> list[dict[str, Any]]:
-    """One rule set; each kind of harm is only for tickets whose product is `product19`, so that its neighbours are others."""
+    """One rule set; but for the last four thousand they are only for tickets whose product is `product19`, not for neighbours."""
     mine = {"fields.product": "product19"}
     words = [
         {"name": f"words-{n}", "when": {**mine, "not": {"text": {"contains": [f"q{n}z{m}" for m in range(900)]}}},
          "then": {"labels": {"impact": 1}}}
         for n in range(60)
     ]  # fmt: skip
-    patterns = [
-        {"name": f"pattern-{n}", "when": {**mine, "text": {"matches": f"((a+)+)+b{n}$"}}, "then": {"labels": {"impact": 2}}}
+    back = [
+        {"name": f"back-{n}", "when": {**mine, "text": {"matches": f"((a+)+)+b{n}$"}}, "then": {"labels": {"impact": 2}}}
         for n in range(60)
+    ]  # fmt: skip
+    forward = [
+        {"name": f"forward-{place}-{n}", "when": {**mine, "fields.tier": tier, "fields.language": language,
+         "text": {"matches": f"[ab]*a[ab]{{{100 + 5 * place + n}}}c"}}, "then": {"labels": {"impact": 2}}}
+        for place, (tier, language) in enumerate(FAMILIES) for n in range(5)
     ]  # fmt: skip
     loops = [
         {"name": "up", "when": {**mine, "labels.impact": {"not": "2"}}, "then": {"labels": {"impact": 2, "urgency": 1}}},
@@ -53,7 +62,7 @@ def evil_rules() -> list[dict[str, Any]]:
         {"name": f"many-{n}", "when": {"not": {"fields.amount": {"gte": -n - 1}}}, "then": {"labels": {"impact": 3}}}
         for n in range(4_000)
     ]
-    rules = [*loops, *words, *patterns, *many, {"name": "no-harm", "default": True}]
+    rules = [*loops, *words, *back, *forward, *many, {"name": "no-harm", "default": True}]
     return [{"name": "harm", "matches": "all", "rules": rules}]
 
 
@@ -64,10 +73,11 @@ def ordinary(chance: random.Random) -> TicketIn:
     return found
 
 
-def hostile(chance: random.Random) -> TicketIn:
-    """What the evil rules are written for."""
+def hostile(chance: random.Random, number: int) -> TicketIn:
+    """What the evil rules of one family are written for."""
     found = desk.ticket(chance, text=EVIL)
     found.fields["product"] = "product19"
+    found.fields["tier"], found.fields["language"] = FAMILIES[number % len(FAMILIES)]
     return found
 
 
@@ -82,7 +92,7 @@ def phase(deps: Deps, door: Door, chance: random.Random, count: int, *, harm: bo
     posted, hostiles = dict[int, float](), list[int]()
     for number in range(count):
         if harm and number % EVERY == 0:
-            hostiles.append(other.post(hostile(chance)))
+            hostiles.append(other.post(hostile(chance, number // EVERY)))
         at = time.time()
         posted[door.post(ordinary(chance))] = at
         pause(0.02)
@@ -104,24 +114,27 @@ def fallen(deps: Deps, hostiles: list[int]) -> tuple[int, int]:
 def main() -> int:
     """Measure and say whether the bounds hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--tickets", type=int, default=120, help="neighbours in each phase")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--tickets", type=int, default=200, help="neighbours in each phase")
     args = parser.parse_args()
     verdicts, chance = Verdicts(), random.Random(11)
     with whole("hostile") as (deps, door, _):
-        alone, beside, hostiles = list[list[float]](), list[list[float]](), list[int]()
+        alone, beside, hostiles = list[float](), list[float](), list[int]()
         for number in range(args.rounds):
             for harm in (False, True) if number % 2 == 0 else (True, False):
                 found, evil = phase(deps, door, chance, args.tickets, harm=harm)
-                (beside if harm else alone).append(found)
+                (beside if harm else alone).extend(found)
                 hostiles += evil
                 print(
                     f"     {'beside hostile tickets' if harm else 'alone'}: p50 {percentile(found, 0.5):.1f}, p99 "
                     f"{percentile(found, 0.99):.1f} ms  [{load()}]", flush=True,
                 )  # fmt: skip
         given, told = fallen(deps, hostiles)
-    quiet, hurt = (statistics.median(percentile(one, 0.99) for one in found) for found in (alone, beside))
-    print(f"     p99 alone {quiet:.1f} ms, beside hostile tickets {hurt:.1f} ms (medians of {args.rounds} rounds)")
+    quiet, hurt = percentile(alone, 0.99), percentile(beside, 0.99)
+    print(
+        f"     alone: p50 {percentile(alone, 0.5):.1f}, p99 {quiet:.1f} ms; beside hostile tickets: p50 "
+        f"{percentile(beside, 0.5):.1f}, p99 {hurt:.1f} ms ({len(alone):,} tickets each)"
+    )
     verdicts.most("neighbours' p99 beside hostile tickets, of the p99 alone", hurt / quiet, GROWTH)
     verdicts.least("hostile tickets that fell to triage and are somebody's", given, len(hostiles))
     verdicts.least("hostile tickets whose reason says what was stopped", told, len(hostiles))

@@ -19,6 +19,7 @@ from shared.playbook.facts import Facts
 
 Test = Callable[[Facts], bool]
 Scalar = str | int | float | bool
+Ask = Callable[["Comparison"], Test]
 _ORDER = {"gt": "> ", "gte": "≥ ", "lt": "< ", "lte": "≤ "}
 
 
@@ -36,6 +37,10 @@ class Condition:
 
     def compile(self) -> Test:
         """Return a closure over a flat fact mapping."""
+        raise NotImplementedError
+
+    def compile_with(self, ask: Ask) -> Test:
+        """The same, the test of each comparison made by `ask`."""
         raise NotImplementedError
 
     def parts(self) -> tuple[Condition, ...]:
@@ -62,6 +67,9 @@ class Comparison(Condition):
     """A condition on one fact."""
 
     field: str
+
+    def compile_with(self, ask: Ask) -> Test:
+        return ask(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +200,10 @@ class All(Condition):
         return tuple(leaf for member in self.members for leaf in member.conjuncts())
 
     def compile(self) -> Test:
-        return conjunction([member.compile() for member in self.conjuncts()])
+        return self.compile_with(_plainly)
+
+    def compile_with(self, ask: Ask) -> Test:
+        return conjunction([member.compile_with(ask) for member in self.conjuncts()])
 
     def __str__(self) -> str:
         return " and ".join(f"({m})" if isinstance(m, AnyOf) else str(m) for m in self.members)
@@ -208,7 +219,10 @@ class AnyOf(Condition):
         return self.members
 
     def compile(self) -> Test:
-        tests = tuple(member.compile() for member in self.members)
+        return self.compile_with(_plainly)
+
+    def compile_with(self, ask: Ask) -> Test:
+        tests = tuple(member.compile_with(ask) for member in self.members)
 
         def test(facts: Facts) -> bool:
             for one in tests:  # noqa: SIM110  (a generator costs twice as much here)
@@ -232,11 +246,18 @@ class Not(Condition):
         return (self.member,)
 
     def compile(self) -> Test:
-        inner = self.member.compile()
+        return self.compile_with(_plainly)
+
+    def compile_with(self, ask: Ask) -> Test:
+        inner = self.member.compile_with(ask)
         return lambda facts: not inner(facts)
 
     def __str__(self) -> str:
         return f"not ({self.member})"
+
+
+def _plainly(part: Comparison) -> Test:
+    return part.compile()
 
 
 def conjunction(tests: Sequence[Test]) -> Test:

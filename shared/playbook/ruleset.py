@@ -18,7 +18,8 @@ from typing import Any
 
 from shared.playbook.facts import Facts
 from shared.playbook.predicates import Condition
-from shared.playbook.ruleindex import RuleIndex, TooCostly, text_units
+from shared.playbook.rulecost import Purse, TooCostly, positions, text_units
+from shared.playbook.ruleindex import RuleIndex
 
 MAX_PASSES = 10
 MAX_RULES = 20_000
@@ -136,33 +137,34 @@ class RuleSet:
         """Every fact some rule asks for."""
         return frozenset(self._readers)
 
-    def first(self, facts: Facts) -> Rule:
+    def first(self, facts: Facts, purse: Purse | None = None) -> Rule:
         """Return the first rule that holds, or the default."""
-        position = self._index.first(facts)
+        position = self._index.first(facts, -1, purse)
         return self.rules[position] if position >= 0 else self.default
 
-    def run(self, facts: MutableMapping[str, Any], write: Write = write_facts) -> Run:
+    def run(self, facts: MutableMapping[str, Any], write: Write = write_facts, purse: Purse | None = None) -> Run:
         """Let the rules that hold act on `facts`; `write` applies one rule and returns the names of the facts it
-        changed.
+        changed. What looking costs is paid from `purse` (default: a full one).
 
         Raises `RulesTooCostly`; a rule that is to blame three times is quarantined and asked no more (see `ruleindex`).
         """
         try:
-            return self._run(facts, write)
+            return self._run(facts, write, purse or Purse())
         except TooCostly as error:
             raise RulesTooCostly(self.name, self.rules[error.position].name) from error
 
     @property
     def quarantined(self) -> tuple[str, ...]:
         """Rules that are asked no more."""
-        return tuple(self.rules[position].name for position in self._index.quarantined)
+        left = self._index.quarantined
+        return tuple([self.rules[position].name for position in left]) if left else ()
 
-    def _run(self, facts: MutableMapping[str, Any], write: Write) -> Run:
+    def _run(self, facts: MutableMapping[str, Any], write: Write, purse: Purse) -> Run:
         if self.mode is Mode.FIRST:
-            rule = self.first(facts)
+            rule = self.first(facts, purse)
             write(rule, facts)
             return Run((rule,))
-        return _Chain(self, facts, write).run()
+        return _Chain(self, facts, write, purse).run()
 
     def verdict(self, name: str, facts: Facts) -> Verdict:
         """Return why the rule called `name` holds or does not; raise `KeyError` for an unknown name."""
@@ -188,9 +190,12 @@ class RuleSet:
             bits |= self._readers.get(fact, 0)
         return bits
 
-    def matching(self, facts: Facts, within: int = -1) -> Iterable[int]:
-        """Yield the positions of the rules that hold, of those in the bitmap `within`."""
-        return self._index.matching(facts, within)
+    def holding(self, facts: Facts, within: int, purse: Purse) -> int:
+        """Return the bitmap of the rules that hold, of those in the bitmap `within`."""
+        bits = 0
+        for position in self._index.matching(facts, within, purse):
+            bits |= 1 << position
+        return bits
 
 
 def _verdict(name: str, condition: Condition, facts: Facts) -> Verdict:
@@ -210,11 +215,12 @@ def inputs(rule: Rule, facts: Facts) -> dict[str, Any]:
 
 
 class _Chain:
-    """One run of an `all` set."""
+    """One run of an `all` set. A rule is asked once, and again when somebody wrote what it asks for."""
 
-    def __init__(self, rules: RuleSet, facts: MutableMapping[str, Any], write: Write) -> None:
-        self._set, self._facts, self._write = rules, facts, write
+    def __init__(self, rules: RuleSet, facts: MutableMapping[str, Any], write: Write, purse: Purse) -> None:
+        self._set, self._facts, self._write, self._purse = rules, facts, write, purse
         self._unfired = (1 << len(rules.rules)) - 1
+        self._holds = rules.holding(facts, self._unfired, purse)
         self._rewoken = False
         self._acted: list[tuple[int, tuple[str, ...]]] = []
 
@@ -223,7 +229,7 @@ class _Chain:
         while pending and passes < MAX_PASSES and len(self._acted) <= MAX_ACTING:
             passes += 1
             pending = self._pass()
-        exhausted = bool(pending) and any(True for _ in self._set.matching(self._facts, self._unfired))
+        exhausted = bool(pending) and bool(self._holds & self._unfired)
         acted = [self._set.rules[position] for position, _ in self._acted]
         if not acted:
             self._write(self._set.default, self._facts)
@@ -234,23 +240,25 @@ class _Chain:
         """Run once from the first rule to the last; return the unfired rules that writes of this pass may have
         woken.
         """
-        woken, ahead, fresh = 0, self._unfired, True
-        while fresh:
-            fresh = False
-            for position in self._set.matching(self._facts, ahead):
-                bit = 1 << position
-                self._unfired &= ~bit
-                ahead &= -(bit << 1)
-                changed = tuple(self._write(self._set.rules[position], self._facts))
-                self._acted.append((position, changed))
-                readers = self._set.readers(changed) if changed else 0
-                if readers:
-                    woken |= readers
-                    self._rewoken = self._rewoken or bool(readers & ~self._unfired & ~bit)
-                    fresh = bool(readers & ahead) and len(self._acted) <= MAX_ACTING
-                    if fresh:  # what is still ahead must be asked again, with the new facts
-                        break
+        woken, ahead = 0, self._unfired
+        while standing := self._holds & ahead:
+            bit = standing & -standing
+            position = bit.bit_length() - 1
+            self._unfired &= ~bit
+            ahead &= -(bit << 1)
+            changed = tuple(self._write(self._set.rules[position], self._facts))
+            self._acted.append((position, changed))
+            readers = self._set.readers(changed) if changed else 0
+            if readers:
+                woken |= readers
+                self._rewoken = self._rewoken or bool(readers & ~self._unfired & ~bit)
+                if len(self._acted) <= MAX_ACTING:
+                    self._ask_again(readers & self._unfired)
         return woken & self._unfired
+
+    def _ask_again(self, rules: int) -> None:
+        if rules:
+            self._holds = self._holds & ~rules | self._set.holding(self._facts, rules, self._purse)
 
     def _loop(self) -> tuple[str, ...]:
         """Return the names of rules that set each other off, or nothing."""
@@ -258,7 +266,7 @@ class _Chain:
         again = 0
         for position, _ in acted:
             again |= 1 << position
-        for position in self._set.matching(self._facts, again):
+        for position in positions(self._set.holding(self._facts, again, self._purse)):
             rule = self._set.rules[position]
             if not any(self._facts.get(name) != value for name, value in rule.writes.items()):
                 continue

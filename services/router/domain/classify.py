@@ -26,10 +26,13 @@ from shared.playbook.conditions import ConditionError, Schema, Test, parse
 from shared.playbook.enrichment import facts_named
 from shared.playbook.routing import Hold, Routing, RuleSetSpec, Word
 from shared.playbook.routingcheck import writes_of
+from shared.playbook.rulecost import Purse
 from shared.playbook.ruleset import Rule, RuleSet, RulesTooCostly, Run, inputs
 from shared.playbook.ticketfacts import facts_of, schema_of, time_facts
 
 LANES = ("urgent", "normal", "bulk")
+_NAMED = 5
+"""So many rules that are left out are named in an explanation."""
 Skills = tuple[tuple[str, int], ...]
 """Skill and lowest level, sorted: hashable, so that tickets with the same demand share one look at the staff."""
 
@@ -138,7 +141,7 @@ class Classifier:
 
         Asked again with the same facts it says the same, but for what was answered meanwhile.
         """
-        work = Draft(self, facts)
+        work, purse = Draft(self, facts), Purse()
         acted: list[Acted] = []
         for rules, wanted in self.sets:
             for name in wanted:
@@ -150,14 +153,13 @@ class Classifier:
                 work.enriched[name] = said
                 facts.update({f"enrich.{name}.{fact}": value for fact, value in said.facts.items()})
             try:
-                run = rules.run(facts, work.write)
+                run = rules.run(facts, work.write, purse)
             except RulesTooCostly as error:
                 work.notes.append(f"rule {error.rule_set}/{error.rule} would take too long on this ticket: triage")
                 work.sources["group"] = self._triage
                 return self._decided(facts, work, tuple(acted), error.rule)
-            work.notes.extend(
-                [f"rule {rules.name}/{one} is quarantined: it took too long" for one in rules.quarantined]
-            )
+            if rules.quarantined:
+                work.notes.extend(_left_out(rules))
             acted.extend([Acted(rules.name, rule.name, inputs(rule, facts)) for rule in run.acted])
             if run.loop or run.exhausted:
                 work.notes.append(_bounded(rules, run))
@@ -252,6 +254,14 @@ def _given(values: Iterable[str]) -> dict[str, Label]:
 
 def _default(value: Word | None) -> Label | None:
     return None if value is None else Label(str(value), Source.DEFAULT)
+
+
+def _left_out(rules: RuleSet) -> Iterable[str]:
+    """One line each for a few; thousands would be stored with every ticket."""
+    names = rules.quarantined
+    yield from (f"rule {rules.name}/{one} is quarantined: it took too long" for one in names[:_NAMED])
+    if len(names) > _NAMED:
+        yield f"{len(names) - _NAMED:,} more rules of {rules.name} are quarantined: they took too long"
 
 
 def _bounded(rules: RuleSet, run: Run) -> str:
