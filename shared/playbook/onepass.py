@@ -21,7 +21,7 @@ PATTERN_US = 4.0
 """Of one pattern, for a KiB."""
 DEAR_US = 100.0
 _SET_BYTES = 32 << 20
-_PROBE = 512
+_PROBE = 256
 _PROBES = 8
 _HARMLESS = 10
 """So many repetitions make at most about a thousand states, which an automaton soon has."""
