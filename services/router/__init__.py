@@ -23,5 +23,5 @@ Locks, in this order and never back: tickets (the claim), keys of held kinds, pe
 
 Invariants: at most one open assignment for each (ticket, node visit); an agent's load is the sum of their open assignments; a
 ticket that nobody can take waits in its group, says so once, and never blocks those behind it. Rules that would take too long on a
-ticket are not run: the ticket goes to triage, and a rule that is to blame three times is left out (`shared.playbook.ruleindex`).
+ticket are not run: the ticket goes to triage, and rules that are to blame three times are left out (`shared.playbook.ruleindex`).
 """

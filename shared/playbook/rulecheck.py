@@ -4,6 +4,7 @@
 - A rule of a `first` set that is never reached: one earlier rule asks for no more than it does, or several earlier ones
   together cover every case of the enumerated fields.
 - Rules of an `all` set that set each other off for ever.
+- A pattern that would take too long on some texts.
 
 Sound, not complete: what is reported is so; proofs that would take too long are given up.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from shared.playbook.facts import Kind, Schema
-from shared.playbook.predicates import Condition, Not, OneOf, Range, Scalar
+from shared.playbook.onepass import is_dear
+from shared.playbook.predicates import Condition, Matches, Not, OneOf, Range, Scalar
 from shared.playbook.ruleset import Mode, Rule, RuleSet
 
 _COVERERS = 64  # earlier rules looked at for one rule
@@ -51,6 +53,12 @@ def check(rules: RuleSet, schema: Schema, positions: Mapping[str, int] | None = 
         for rule, shape in zip(rules.rules, shapes, strict=True)
         if shape.contradiction is not None
     ]
+    found.extend(
+        problem(rule, f"{part} takes too long on some texts: it repeats what may begin at many places at once")
+        for rule in rules.rules
+        for part in (rule.when.walk() if rule.when is not None else ())
+        if isinstance(part, Matches) and is_dear(part.pattern)
+    )
     if rules.mode is Mode.FIRST:
         for later, earlier in _covered(shapes):
             names = ", ".join(repr(rules.rules[place].name) for place in earlier)

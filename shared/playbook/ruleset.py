@@ -26,6 +26,8 @@ MAX_RULES = 20_000
 MAX_ACTING = 1_000
 MAX_WORDS = 200_000
 """Words and patterns of one set."""
+MAX_SHOWN = 500
+"""Characters of a text that a decision stores as its input: each rule that acted would store the whole text."""
 
 
 class Mode(StrEnum):
@@ -210,8 +212,12 @@ def _verdict(name: str, condition: Condition, facts: Facts) -> Verdict:
 
 
 def inputs(rule: Rule, facts: Facts) -> dict[str, Any]:
-    """Return the facts that the rule asks for, as they are: what a decision stores as its inputs."""
-    return {name: facts.get(name) for name in rule.reads}
+    """Return the facts that the rule asks for, as they are: what a decision stores as its inputs. A long text is cut."""
+    found = {name: facts.get(name) for name in rule.reads}
+    for name, value in found.items():
+        if isinstance(value, str) and len(value) > MAX_SHOWN:
+            found[name] = f"{value[:MAX_SHOWN]}… ({len(value):,} characters)"
+    return found
 
 
 class _Chain:

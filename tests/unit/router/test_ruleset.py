@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shared.playbook.conditions import parse
 from shared.playbook.facts import BOOL, LIST, NUMBER, TEXT, Schema, choice
 from shared.playbook.rulecheck import check
+from shared.playbook.rulecost import Prices, positions
 from shared.playbook.ruleindex import RuleIndex
 from shared.playbook.ruleset import Mode, Rule, RuleSet
 
@@ -80,6 +81,36 @@ def test_the_index_answers_as_a_linear_scan(written: list[dict[str, Any]], ticke
         reference = [place for place, test in enumerate(tests) if test(facts)]
         assert list(index.matching(facts)) == reference
         assert index.first(facts) == (reference[0] if reference else -1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_condition, min_size=1, max_size=8), _facts)
+def test_in_a_long_text_it_does_too(written: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    conditions = [parse(one, SCHEMA) for one in written]
+    long = facts | {"subject": facts["subject"] + "-" * 3_000 + facts["subject"]} if "subject" in facts else facts
+    reference = [place for place, condition in enumerate(conditions) if condition.compile()(long)]
+    index = RuleIndex(conditions)
+    assert [list(index.matching(one)) for one in (long, dict(long))] == [reference, reference]
+
+
+@given(st.lists(st.integers(0, 3_000), max_size=400))
+def test_the_positions_of_a_bitmap_are_its_bits(places: list[int]) -> None:
+    bits = sum(1 << place for place in set(places))
+    assert list(positions(bits)) == sorted(set(places))
+
+
+@given(st.lists(st.integers(0, 200), max_size=40), st.integers(0), st.integers(0, 9_000))
+def test_a_look_is_priced_at_no_less_than_it_costs_and_its_dearest_are_found(
+    costs: list[int], within: int, excess: int
+) -> None:
+    prices, bits = Prices(costs), within & ((1 << len(costs)) - 1)
+    real = sum(cost for place, cost in enumerate(costs) if bits >> place & 1)
+    assert real <= prices.of(bits) <= 2 * real
+    dearest = prices.dearest(bits, excess)
+    assert dearest & ~bits == 0
+    assert prices.of(dearest) >= min(excess, prices.of(bits))
+    left = [cost for place, cost in enumerate(costs) if (bits & ~dearest) >> place & 1]
+    assert all(2 * costs[place] > max(left, default=0) for place in positions(dearest))
 
 
 def test_many_words_over_many_rules_are_found_in_one_pass() -> None:
