@@ -17,7 +17,8 @@ from shared.playbook.model import Playbook
 from shared.ticket import moving
 from shared.ticket.course import Course
 from shared.ticket.flow.state import FlowState, load
-from shared.ticket.state import Ticket, evolve
+from shared.ticket.projection import evolve
+from shared.ticket.state import Ticket
 
 _BEFORE = """
 select t.id, b.state, last.version = m.version as untouched

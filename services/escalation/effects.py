@@ -22,7 +22,8 @@ from services.escalation.places import Place, place_of
 from services.escalation.watched import Expected, Outcome, Watching
 from shared.contracts import events as e
 from shared.contracts.envelope import New
-from shared.ticket.state import Ticket, evolve
+from shared.ticket.projection import evolve
+from shared.ticket.state import Ticket
 
 
 class Effects:

@@ -15,7 +15,8 @@ from shared.contracts.envelope import New
 from shared.ledger.unit import Work
 from shared.playbook.livefacts import live_facts
 from shared.playbook.routing import Strategy
-from shared.ticket.state import Node, Ticket, evolve
+from shared.ticket.projection import evolve
+from shared.ticket.state import Node, Ticket
 
 Place = tuple[str, int]
 """Node and visit."""

@@ -2,7 +2,7 @@
 
 An event is read against the ticket as it was when the event happened, never as it is now: a batch that holds `resumed` and,
 later, `transferred` gives the same facts as the two one by one. What the ticket was at the end of the events seen before is the
-`Desk` that is kept with the clocks; `shared.ticket.state.evolve` takes it from there, so a clock counts by the ticket's own status.
+`Desk` that is kept with the clocks; `evolve` of the ticket takes it from there, so a clock counts by the ticket's own status.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from services.sla.domain import facts as f
 from services.sla.domain.ticket import Desk
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
-from shared.ticket import state as tickets
+from shared.ticket import projection
 from shared.ticket.state import Node, Ticket
 
 Made = list[f.Fact]
@@ -30,10 +30,10 @@ def facts_of(events: Iterable[Recorded], desk: Desk | None) -> tuple[Made, Desk 
         if ticket is None:
             if not isinstance(event.data, e.TicketOpened):
                 raise ValueError(f"ticket {event.id}: the log begins with {event.type}")
-            ticket = tickets.opened(event.id, event.data, event.happened_at, event.playbook)
+            ticket = projection.opened(event.id, event.data, event.happened_at, event.playbook)
             facts.append(_opened(event.data, event))
             continue
-        before, ticket = ticket, tickets.evolve(ticket, event.data, event.happened_at, event.version)
+        before, ticket = ticket, projection.evolve(ticket, event.data, event.happened_at, event.version)
         make = _MAKERS.get(event.type)
         if make is not None:
             facts += make(event.data, event.happened_at)

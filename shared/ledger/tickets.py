@@ -15,8 +15,8 @@ from shared.ledger import sql
 from shared.ledger.kinds import WAKES
 from shared.ledger.unit import Unit, decode_ticket, dumps
 from shared.runtime.ids import ItemIds
-from shared.ticket import state
-from shared.ticket.state import Ticket
+from shared.ticket import projection
+from shared.ticket.state import OPEN, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def ids_under(connection: Connection, under: Under) -> list[int]:
 
 
 def _under(under: Under) -> dict[str, Any]:
-    return {"open": sorted(state.OPEN), "exactly": under.exactly, "other": under.other_than}
+    return {"open": sorted(OPEN), "exactly": under.exactly, "other": under.other_than}
 
 
 def read(connection: Connection, ticket_id: int) -> Ticket | None:
@@ -137,9 +137,9 @@ def _key(opening: Opening, index: int) -> tuple[str, str]:
 
 def _open(unit: Unit, ticket_id: int, opening: Opening) -> Ticket:
     first = opening.events[0]
-    ticket = state.opened(ticket_id, opening.data, first.happened_at or unit.now, unit.playbook)
+    ticket = projection.opened(ticket_id, opening.data, first.happened_at or unit.now, unit.playbook)
     for new in opening.events[1:]:
-        ticket = state.evolve(ticket, new.data, new.happened_at or unit.now, ticket.version + 1)
+        ticket = projection.evolve(ticket, new.data, new.happened_at or unit.now, ticket.version + 1)
     return ticket
 
 

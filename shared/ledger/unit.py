@@ -15,7 +15,7 @@ from shared.contracts.envelope import Actor, New, Recorded
 from shared.ledger import sql
 from shared.ledger.kinds import KINDS, WAKES
 from shared.runtime import arrays, copying, logging
-from shared.ticket import state as ticket_state
+from shared.ticket import projection
 from shared.ticket.state import Ticket
 
 _encoder = msgspec.json.Encoder()
@@ -139,7 +139,7 @@ class Unit:
             return ticket
         self.append("ticket", ticket.id, ticket.version, events, correlation=correlation, actor=actor)
         for new in events:
-            ticket = ticket_state.evolve(ticket, new.data, new.happened_at or self.now, ticket.version + 1)
+            ticket = projection.evolve(ticket, new.data, new.happened_at or self.now, ticket.version + 1)
         self._tickets[ticket.id] = ticket
         for service in {one for new in events for one in WAKES[new.data.type]}:
             if service != by:

@@ -1,6 +1,6 @@
 """The ticket, pure: its state as the projection of its events, its commands, its state machine, its flow.
 
-`state.evolve(ticket, event)` is the only way a ticket changes; `commands.decide(ticket, command, …)` turns what somebody wants
+`projection.evolve(ticket, event)` is the only way a ticket changes; `commands.decide(ticket, command, …)` turns what somebody wants
 into events or a refusal with a reason (`actions` has the forms they are posted in); `course` takes a ticket's steps in its `flow`.
 None of them reads a clock or a database. A ticket's status is one of
 

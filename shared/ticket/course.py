@@ -20,7 +20,8 @@ from shared.ticket.flow.model import Node as Drawn
 from shared.ticket.flow.model import Siblings, TimeBase, span
 from shared.ticket.flow.program import Facts, Program
 from shared.ticket.flow.state import FlowState, Reason, Refusal, Result, Token, Visit, dump
-from shared.ticket.state import Node, Ticket, evolve
+from shared.ticket.projection import evolve
+from shared.ticket.state import Node, Ticket
 
 
 class People(Protocol):

@@ -28,7 +28,8 @@ from shared.contracts.strict import Fault, Unacceptable, decode
 from shared.contracts.views import VIEWS
 from shared.ledger.claim import events_after
 from shared.ledger.kinds import SERVICES, WAKES
-from shared.ticket.state import Ticket, evolve
+from shared.ticket.projection import evolve
+from shared.ticket.state import Ticket
 from tests.contracts.samples import GOLDEN, contract, full
 from tests.support.ledger import engine_of, open_some
 
@@ -152,9 +153,9 @@ def test_every_subscriber_is_handed_each_event_as_its_golden_file_has_it(engine:
 @pytest.mark.parametrize("name", sorted(e.CATALOGUE))
 def test_a_ticket_takes_in_every_event_of_its_own_and_stays_writable(name: str) -> None:
     opened = e.TicketOpened(subject="x")
-    from shared.ticket import state
+    from shared.ticket import projection
 
-    ticket = state.opened(7, opened, AT, 1)
+    ticket = projection.opened(7, opened, AT, 1)
     if name == "ticket.opened":
         return
     after = evolve(ticket, msgspec.convert(of_event(name)["full"], e.CATALOGUE[name]), AT, 2)

@@ -14,7 +14,7 @@ from psycopg.rows import namedtuple_row
 from shared.contracts.envelope import Recorded
 from shared.ledger.invariants import INVARIANTS
 from shared.ledger.unit import decode_ticket, recorded
-from shared.ticket.state import project
+from shared.ticket.projection import project
 from tests.faults.scenario import Run
 from tests.faults.world import KEY, World
 from tests.support.journal import judge, read, told

@@ -24,7 +24,7 @@ from shared.ledger.invariants import INVARIANTS, violations
 from shared.ledger.tickets import read
 from shared.ledger.unit import Unit
 from shared.runtime.settings import Settings
-from shared.ticket import state
+from shared.ticket import projection
 from shared.ticket.state import Ticket
 from tests.support.desk import Door, door_of
 
@@ -199,7 +199,7 @@ class World:
             broken = {one.name: rows for one in INVARIANTS if (rows := violations(connection, one))}
             ids = connection.exec_driver_sql("select id from ledger.ticket").scalars().all()
             for number in ids:
-                assert state.project(reader.stream(connection, "ticket", number)) == read(connection, number)
+                assert projection.project(reader.stream(connection, "ticket", number)) == read(connection, number)
             failed = connection.exec_driver_sql("select service, id, error from ledger.agenda where failures > 0").all()
         assert broken == {}
         assert failed == []

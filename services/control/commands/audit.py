@@ -9,7 +9,7 @@ from services.control import platform
 from shared.ledger import reader
 from shared.ledger.unit import decode_ticket
 from shared.runtime.settings import Settings
-from shared.ticket.state import project
+from shared.ticket.projection import project
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -51,7 +51,7 @@ from shared.playbook.store import Playbooks
 from shared.runtime.broker import Bells
 from shared.runtime.ids import ItemIds
 from shared.runtime.settings import Settings
-from shared.ticket import state as ticket_state
+from shared.ticket import projection
 from shared.ticket.state import Ticket
 
 BATCH = 500
@@ -430,7 +430,7 @@ class World:
     def open(self, unit: MemoryUnit, data: e.TicketOpened, actor: Actor, correlation: str, digest: int = 0) -> Ticket:
         """Open a ticket at this instant."""
         number = self.ids.some(1)[0]
-        ticket = ticket_state.opened(number, data, self.now, self.playbook.number)
+        ticket = projection.opened(number, data, self.now, self.playbook.number)
         unit.append("ticket", number, 0, (New(data),), correlation=correlation, actor=actor)
         self.changed(ticket)
         self.mirror.digest(number, digest)

@@ -15,7 +15,7 @@ from services.sla.domain.ticket import SlaState, from_json, to_json
 from services.sla.factmaking import desk_of, facts_of
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, Recorded
-from shared.ticket.state import project
+from shared.ticket.projection import project
 from tests.unit.sla.world import at, library
 
 LIBRARY = library(
