@@ -1,10 +1,11 @@
 """A mass of armed clocks, some due each second: how late they fire, what they cost while nothing is due, what a crash does to them.
 
-    python -m bench.timers [--armed 100000] [--rate 200] [--seconds 20]
+    python -m bench.timers [--armed 100000] [--rate 200] [--seconds 20] [--idle]
 
-Full size: --armed 1000000 --rate 1000 --seconds 60. A clock that is due warns: the event, what it wakes and the next instant are
-written, and lateness ends with that commit (the server's own record of it). Twice: on a healthy system, and with `kill -9` of a
-worker while clocks are due. In between a clock is armed for two seconds ahead, behind all others.
+Full size: --armed 1000000 --rate 1000 --seconds 60. With --idle only what they cost while nothing is due, which hardly depends
+on how many are armed. A clock that is due warns: the event, what it wakes and the next instant are written, and lateness ends
+with that commit (the server's own record of it). Twice: on a healthy system, and with `kill -9` of a worker while clocks are
+due. In between a clock is armed for two seconds ahead, behind all others.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from shared.runtime.clock import monotonic, pause
 SERVICES = ("router", "sla", "escalation", "notifier")
 IDLE_SECONDS, IDLE_TIMES = 10.0, 6
 """What is read once at a start (every invariant, over all that is armed) is over after the first of them; the median counts."""
+IDLE = "idle CPU, workers and PostgreSQL"
 LEAD_SECONDS = 25.0
 FEW = 10_000
 
@@ -38,9 +40,13 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=200, help="clocks due each second")
     parser.add_argument("--seconds", type=int, default=20, help="how long clocks are due")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--idle", action="store_true", help="only the idle part")
     args = parser.parse_args()
     verdicts = Verdicts()
     with house(track_commit_timestamp="on") as made:
+        if args.idle:
+            _only_idle(made, args, verdicts)
+            return 1 if verdicts.failed else 0
         few = _memory(made, args.workers)
         _healthy(made, args, few, verdicts)
         _crashed(made, args, verdicts)
@@ -59,6 +65,17 @@ def _memory(made: House, workers: int) -> float:
     return found
 
 
+def _only_idle(made: House, args: argparse.Namespace, verdicts: Verdicts) -> None:
+    deps, source = _begin(made, "idle")
+    stock.far(deps, source, args.armed)
+    made.tidy()
+    _alone(made)
+    hands = _start(made, args.workers)
+    pause(3.0)
+    verdicts.most(IDLE, _idle(made, hands), 1, "% of a core")
+    deps.engine.dispose()
+
+
 def _healthy(made: House, args: argparse.Namespace, few: float, verdicts: Verdicts) -> None:
     deps, source = _begin(made, "healthy")
     stock.far(deps, source, args.armed)
@@ -70,7 +87,7 @@ def _healthy(made: House, args: argparse.Namespace, few: float, verdicts: Verdic
     verdicts.most(
         f"memory of the workers, {args.armed:,} armed against {FEW:,}", (many - few) / few * 100, 10, "% more"
     )
-    verdicts.most("idle CPU, workers and PostgreSQL", _idle(made, hands), 1, "% of a core")
+    verdicts.most(IDLE, _idle(made, hands), 1, "% of a core")
     last, ids = _position(deps), _due(deps, source, args)
     ahead = _two_seconds_ahead(deps, source)
     pause(LEAD_SECONDS + args.seconds)

@@ -5,6 +5,8 @@ One statement looks; only where there is something to do a transaction follows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from sqlalchemy import Connection, Engine
 
@@ -19,11 +21,20 @@ def audit(engine: Engine, connection: Connection, own_worker: int) -> int:
 
     `connection` (of `looking`) is for the look; what is to be done has a transaction of its own.
     """
-    wanted = {"worker": own_worker, "space": ADVISORY_SPACE, "seconds": STUCK_SECONDS}
-    found = connection.exec_driver_sql(sql.TROUBLE, wanted).one()
-    if found.stuck:
+    found = connection.exec_driver_sql(sql.TROUBLE, wanted(own_worker)).one()
+    return mend(engine, own_worker, stuck=found.stuck, dead=found.dead)
+
+
+def wanted(own_worker: int) -> dict[str, Any]:
+    """The parameters of `sql.TROUBLE`."""
+    return {"worker": own_worker, "space": ADVISORY_SPACE, "seconds": STUCK_SECONDS}
+
+
+def mend(engine: Engine, own_worker: int, *, stuck: bool, dead: bool) -> int:
+    """Do what a look found necessary. Returns how many items were blamed."""
+    if stuck:
         release_stuck(engine)
-    return audit_journal(engine, own_worker) if found.dead else 0
+    return audit_journal(engine, own_worker) if dead else 0
 
 
 def audit_journal(engine: Engine, own_worker: int) -> int:

@@ -12,14 +12,15 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.ledger import sql
-from shared.ledger.audit import audit
+from shared.ledger.audit import audit, mend, wanted
 from shared.ledger.lane import GATHER_SECONDS, Journal, Lane
 from shared.runtime import arrays, metrics
 from shared.runtime.broker import Bells
@@ -34,8 +35,18 @@ QUIET_SWEEP_SECONDS, QUIET_AFTER_SECONDS = 1.8, 10.0
 """A process that had nothing to do for a while looks a little less often: what another one dies of is found within two seconds."""
 SWEEP_WITHOUT_REDIS_SECONDS = 0.1
 AUDIT_SECONDS = 1.8
+TIMER_SECONDS = 5.0
+"""How often the timer comes round while nothing is to ring: only to say that it lives."""
 TICK_SECONDS = 0.004
 """Instants closer than this are gathered into one claim."""
+AHEAD_SECONDS = 3.0
+"""Instants nearer than this are held in memory."""
+
+SWEEP = f"""
+select t.stuck, t.dead, l.service, l.kind, l.lane, l.due_at, l.now
+from ({sql.TROUBLE}) t left join ({sql.OLDEST_DUE}) l on l.due_at < l.now + make_interval(secs => %(ahead)s)
+"""
+"""Trouble and the lanes that are to ring soon in one round trip: a single row while all is quiet."""
 
 
 class Dispatcher:
@@ -44,6 +55,8 @@ class Dispatcher:
     def __init__(self, engine: Engine, lanes: Sequence[Lane], bells: Bells, journal: Journal | None) -> None:
         self._engine = engine
         self._lanes = list(lanes)
+        self._by_name = {lane.name: lane for lane in self._lanes}
+        self._names = list(self._by_name)
         self._bells = bells
         self._journal = journal
         self._next: dict[tuple[str, str, str], float] = {}
@@ -64,7 +77,7 @@ class Dispatcher:
         try:
             # before the first claim, or what killed the last worker kills this one before anybody is blamed
             with looking(self._engine) as connection:
-                self._audit(connection)
+                audit(self._engine, connection, self._worker)
         except (DBAPIError, PoolTimeout) as error:
             log.warning("audit_failed", error=f"{type(error).__name__}: {error}"[:200])
         self._timer.start()
@@ -98,6 +111,10 @@ class Dispatcher:
             if (lane.name[0], lane.lane) in targets:
                 self._expect(lane.name, at)
 
+    @property
+    def _worker(self) -> int:
+        return 0 if self._journal is None else self._journal.worker
+
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _drain(self, lane: Lane) -> None:
@@ -112,7 +129,7 @@ class Dispatcher:
 
     def _armed(self, lane: Lane, delay: timedelta) -> None:
         seconds = delay.total_seconds()
-        if seconds <= SWEEP_SECONDS * 3:
+        if seconds <= AHEAD_SECONDS:
             self._expect(lane.name, monotonic() + seconds)
 
     def _expect(self, name: tuple[str, str, str], at: float) -> None:
@@ -123,22 +140,21 @@ class Dispatcher:
                 self._changed.notify_all()
 
     def _ring_when_due(self) -> None:
-        by_name = {lane.name: lane for lane in self._lanes}
         while not self._stopping.is_set():
-            beat(self._services[0], "timer", SWEEP_SECONDS)
+            beat(self._services[0], "timer", TIMER_SECONDS)
             with self._changed:
                 now = monotonic()
                 turns = {name: max(at, self._rung.get(name, 0.0) + GATHER_SECONDS) for name, at in self._next.items()}
                 due = [name for name, at in turns.items() if at <= now + TICK_SECONDS / 2]
                 if not due:
-                    earliest = min(turns.values(), default=now + SWEEP_SECONDS)
+                    earliest = min(turns.values(), default=now + TIMER_SECONDS)
                     self._changed.wait(max(TICK_SECONDS, earliest - now))
                     continue
                 for name in due:
                     del self._next[name]
                     self._rung[name] = now
             for name in due:
-                self._pool.submit(self._drain_and_look, by_name[name])
+                self._pool.submit(self._drain_and_look, self._by_name[name])
             self._stopping.wait(TICK_SECONDS)
 
     def _drain_and_look(self, lane: Lane) -> None:
@@ -150,12 +166,13 @@ class Dispatcher:
 
     def _sweep(self) -> float:
         now = monotonic()
-        with looking(self._engine) as connection:
-            self._look_on(connection, self._lanes)
-            if now - self._audited_at >= AUDIT_SECONDS:
-                self._audited_at = now
-                if self._audit(connection):
-                    self._look_on(connection, self._lanes)
+        audits = now - self._audited_at >= AUDIT_SECONDS
+        if not audits:
+            self._look(self._lanes)
+        else:
+            self._audited_at = now
+            if self._look_for_trouble():
+                self._look(self._lanes)
         metrics.DATABASE_UP.set(1)
         for service in self._services:
             beat(service, "dispatch", SWEEP_SECONDS)
@@ -163,30 +180,31 @@ class Dispatcher:
             return SWEEP_WITHOUT_REDIS_SECONDS
         return SWEEP_SECONDS if now - self._worked_at < QUIET_AFTER_SECONDS else QUIET_SWEEP_SECONDS
 
-    def _audit(self, connection: Connection) -> int:
-        return audit(self._engine, connection, 0 if self._journal is None else self._journal.worker)
+    def _look_for_trouble(self) -> int:
+        """Look at all lanes, and mend what dead or standing workers left. Returns how many items are due again."""
+        with looking(self._engine) as connection:
+            parameters = wanted(self._worker) | _parameters(self._names) | {"ahead": AHEAD_SECONDS}
+            rows = connection.exec_driver_sql(SWEEP, parameters).all()
+        self._found(rows)
+        return mend(self._engine, self._worker, stuck=rows[0].stuck, dead=rows[0].dead)
 
     def _look(self, lanes: Sequence[Lane]) -> None:
         with looking(self._engine) as connection:
-            self._look_on(connection, lanes)
+            rows = connection.exec_driver_sql(sql.OLDEST_DUE, _parameters([lane.name for lane in lanes])).all()
+        self._found(rows)
 
-    def _look_on(self, connection: Connection, lanes: Sequence[Lane]) -> None:
-        by_name = {lane.name: lane for lane in lanes}
-        names = list(by_name)
-        rows = connection.exec_driver_sql(
-            sql.OLDEST_DUE,
-            {
-                "services": arrays.Texts([service for service, _, _ in names]),
-                "kinds": arrays.Texts([kind for _, kind, _ in names]),
-                "lanes": arrays.Texts([lane for _, _, lane in names]),
-            },
-        ).all()
+    def _found(self, rows: Sequence[Any]) -> None:
         at = monotonic()
         for row in rows:
             if row.due_at is not None:
                 ahead = (row.due_at - row.now).total_seconds()
                 if ahead < 0:
-                    by_name[row.service, row.kind, row.lane].suspects = True
-                if ahead <= SWEEP_SECONDS * 3:
+                    self._by_name[row.service, row.kind, row.lane].suspects = True
+                if ahead <= AHEAD_SECONDS:
                     # a busy item is looked at again soon, not at once: whoever holds it may be about to finish it
                     self._expect((row.service, row.kind, row.lane), at + (ahead if ahead > 0 else TICK_SECONDS * 5))
+
+
+def _parameters(names: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    services, kinds, lanes = zip(*names, strict=True) if names else ((), (), ())
+    return {"services": arrays.Texts(services), "kinds": arrays.Texts(kinds), "lanes": arrays.Texts(lanes)}

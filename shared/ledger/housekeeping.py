@@ -54,7 +54,8 @@ INVARIANTS_LOCK = 0x5167_0001
 
 AGENDA = """
 select s.service, l.lane, greatest(0, extract(epoch from (select ledger.now()) - min(k.due_at)))::double precision as age,
-    sum(k.due)::bigint as due
+    sum(k.due)::bigint as due,
+    (select count(*) from ledger.agenda a where a.service = s.service and a.quarantined_at is not null) as quarantined
 from unnest(%(services)s::text[]) as s (service) cross join unnest(%(lanes)s::text[]) as l (lane)
 cross join lateral (
     select (select min(a.due_at) from ledger.agenda a where a.service = s.service and a.kind = of.kind and a.lane = l.lane
@@ -71,10 +72,6 @@ where service = any(%(services)s) and due_at > (select ledger.now()) and due_at 
 """
 SAMPLE = 50_000
 """Of an agenda of more rows the armed ones are estimated from so many: counting a million takes half a second."""
-QUARANTINE = """
-select s.service, (select count(*) from ledger.agenda a where a.service = s.service and a.quarantined_at is not null) as items
-from unnest(%(services)s::text[]) as s (service)
-"""
 BEAT = """
 insert into ledger.heartbeat (worker, service, loop, period_seconds, beat_at, host, release)
 select %(worker)s, service, loop, period_seconds, clock_timestamp() - make_interval(secs => age_seconds), %(host)s, %(release)s
@@ -173,15 +170,13 @@ class Housekeeping:
             agenda = connection.exec_driver_sql(
                 AGENDA, services | {"lanes": list(LANES), "kinds": list(KINDS), "most": COUNT_MOST}
             ).all()
-            quarantine = connection.exec_driver_sql(QUARANTINE, services).all()
             if self._armed.due(started := monotonic()):
                 self._show_armed(connection)
                 self._armed.took(started, monotonic())
         for row in agenda:
             metrics.AGENDA_OLDEST.labels(row.service, row.lane).set(row.age or 0.0)
             metrics.AGENDA_DEPTH.labels(row.service, row.lane, "due").set(row.due)
-        for row in quarantine:
-            metrics.QUARANTINE.labels(row.service).set(row.items)
+            metrics.QUARANTINE.labels(row.service).set(row.quarantined)
         least = AGENDA_SECONDS if any(row.due for row in agenda) else QUIET_AGENDA_SECONDS
         return min(3 * AGENDA_SECONDS, max(least, SHARE * (monotonic() - began)))
 

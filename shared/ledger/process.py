@@ -25,7 +25,7 @@ from shared.ledger.kinds import LANES
 from shared.ledger.lane import Handler, Journal, Lane, team_up
 from shared.ledger.way import Way
 from shared.runtime import memory
-from shared.runtime.broker import Bells, DoorbellBroker, queue_name
+from shared.runtime.broker import Bells, DoorbellBroker, Heard, queue_name
 from shared.runtime.ids import ItemIds
 from shared.runtime.loops import Loop
 from shared.runtime.settings import Settings
@@ -86,6 +86,7 @@ class WorkerProcess:
     _broker: DoorbellBroker | None = None
     _journal: Journal | None = None
     _housekeeping: Housekeeping | None = None
+    _heard: Heard = field(default_factory=Heard)
     _built: list[Lane] = field(default_factory=list)
 
     def build(self) -> list[Lane]:
@@ -149,6 +150,9 @@ class WorkerProcess:
                 for consumer in self._worker.consumers.values():
                     consumer.stop()
                 self._broker.hang_up()
+                for thread in self._worker.workers:
+                    thread.stop()
+                self._heard.close()
                 self._worker.stop(timeout=5_000)
         if self._housekeeping is not None:
             self._housekeeping.stop()
@@ -183,4 +187,5 @@ class WorkerProcess:
 
                 dramatiq.actor(broker=broker, actor_name=name, queue_name=name)(heard)
         self._worker = dramatiq.Worker(broker, worker_threads=len(self.lanes) * len(self.parts), worker_timeout=1000)
+        self._worker.work_queue = self._heard
         self._worker.start()

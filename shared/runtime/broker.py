@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from queue import Empty, PriorityQueue
 from typing import Any, cast
 
 import dramatiq
@@ -119,6 +120,34 @@ class DoorbellBroker(dramatiq.Broker):
     def flush_all(self) -> None:
         for name in self.queues:
             self.flush(name)
+
+
+class Heard(PriorityQueue[Any]):
+    """What a Dramatiq worker's threads wait on: until a bell is heard or it is closed, however long that is.
+
+    By themselves each of them comes round every second to see whether it is to stop, in an idle process for nothing.
+    """
+
+    _closed = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The next bell; a time-out is not minded.
+
+        Raises:
+            Empty: it is closed, or there is none and `block` is false.
+        """
+        with self.not_empty:
+            while block and not self._closed and not self._qsize():
+                self.not_empty.wait()
+            if not self._qsize():
+                raise Empty
+            return self._get()
+
+    def close(self) -> None:
+        """Wake whoever waits, for good."""
+        with self.not_empty:
+            self._closed = True
+            self.not_empty.notify_all()
 
 
 class DoorbellConsumer(dramatiq.Consumer):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import yaml
 
 from services.control.platform import RUN_ORDER
 from shared.ledger.invariants import INVARIANTS
@@ -16,6 +19,7 @@ from tests.support.running import RunningSystem, quick_playbook, running
 from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_for
 
+ROOT = Path(__file__).resolve().parents[2]
 WORKERS = RUN_ORDER[1:]
 
 
@@ -107,6 +111,18 @@ def test_every_loop_beats(way: Way, service: str, loops: set[str]) -> None:
     assert loops <= beats.keys()
     newest = max(beats.values())
     assert all(newest - at < 120 for at in beats.values())
+
+
+def test_nobody_is_paged_for_a_loop_that_comes_round_more_seldom_than_the_alert_waits(way: Way) -> None:
+    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]
+    [rule] = [rule for group in groups for rule in group["rules"] if rule.get("alert") == "SignalboxLoopSilent"]
+    found = re.search(r'loop!~"(.+)"} > (\d+)', rule["expr"])
+    assert found is not None
+    with psycopg.connect(str(way.system.settings.database_url)) as connection:
+        periods = connection.execute("select loop, max(period_seconds) from ledger.heartbeat group by 1").fetchall()
+    seldom = {loop for loop, period in periods if period > float(found[2]) / 2}
+    assert "forgetting" in seldom
+    assert not {loop for loop in seldom if not re.fullmatch(found[1], loop)}
 
 
 def test_the_gateway_counts_tickets_by_declared_source_and_shows_the_lag_of_services_that_may_be_down(way: Way) -> None:
