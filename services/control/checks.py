@@ -20,6 +20,8 @@ from shared.playbook.escalation import schedule_references
 from shared.playbook.facts import ConditionError
 from shared.playbook.messages import Target as AudienceTarget
 from shared.playbook.model import Playbook
+from shared.playbook.sla import DEFAULT as PRIORITY_DEFAULT
+from shared.playbook.sla import SlaPolicy
 from shared.playbook.source import Problem, Source
 from shared.runtime import clock
 from shared.ticket.flow.proof import prove
@@ -29,6 +31,8 @@ Finding = tuple[Path_, str, bool]
 """Path, reason, warning."""
 
 _DAY = timedelta(days=1)
+STATUSES = ("new", "assigned", "in_progress", "pending", "resolved", "closed", "merged")
+"""Of a ticket; `pending:REASON` names one reason to wait."""
 WATCHED = ("unaccepted", "task", "node", "sla.at_risk", "sla.warned", "sla.breached", "assignment_failed", "manual")
 
 
@@ -119,6 +123,31 @@ def _sla(playbook: Playbook) -> Iterator[Finding]:
         seen.add(policy.name)
         if not policy.when and index < len(policies) - 1:
             yield ("sla", index), "holds for every ticket: the policies after it are never used", False
+        yield from _promised(playbook, policy, ("sla", index))
+
+
+def _promised(playbook: Playbook, policy: SlaPolicy, at: Path_) -> Iterator[Finding]:
+    """The nodes, groups, priorities and statuses that a policy names exist: a promise about nothing is silently none."""
+    document = playbook.document
+    nodes = {"*", "main", *(node.name for flow in document.flows for node in flow.nodes)}
+    named = {"node": (nodes, "node of any flow"), "ownership": ({"*", *document.groups}, "group")}
+    sections = {"targets": policy.targets, "pause_on": policy.pause_on, "warn": policy.warn}
+    for section, value in sections.items():
+        for metric in value if isinstance(value, Mapping) else ():
+            family, _, name = metric.partition(":")
+            if name:
+                yield from _names([((*at, section, metric), name)], *named[family])
+    priorities = {PRIORITY_DEFAULT, *map(str, document.taxonomy.priority.values)}
+    for metric, target in policy.targets.items():
+        if isinstance(target, Mapping) and "working_days" not in target:
+            yield from _names((((*at, "targets", metric, one), str(one)) for one in target), priorities, "priority")
+    listed: dict[Path_, Iterable[str]] = {("pause_on",): policy.pause_on, ("first_response",): policy.first_response}
+    if isinstance(policy.pause_on, Mapping):
+        listed |= {("pause_on", metric): statuses for metric, statuses in policy.pause_on.items()}
+    for place, statuses in listed.items():
+        if isinstance(statuses, list):
+            wanted = (((*at, *place, i), str(one).partition(":")[0]) for i, one in enumerate(statuses))
+            yield from _names(wanted, STATUSES, "status")
 
 
 def _chains(playbook: Playbook) -> Iterator[Finding]:

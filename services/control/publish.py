@@ -43,9 +43,7 @@ def find(name_or_folder: str) -> Path:
         return path
     if named:
         return shipped
-    known = (
-        ", ".join(sorted(one.name for one in SHIPPED.iterdir() if any(one.glob("*.yaml")))) if SHIPPED.is_dir() else ""
-    )
+    known = ", ".join(sorted(one.parent.name for one in SHIPPED.glob("*/base.yaml")))
     raise BadPlaybook([Problem(f"no playbook folder {name_or_folder!r} (shipped: {known})")])
 
 

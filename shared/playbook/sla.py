@@ -159,7 +159,9 @@ def _target(value: Any, path: str) -> Target:
 
 def _threshold(value: Any, path: str) -> Threshold:
     try:
-        if isinstance(value, str) and (percent := _PERCENT.fullmatch(value.strip())):
+        if isinstance(value, str) and value.strip().endswith("%"):
+            if not (percent := _PERCENT.fullmatch(value.strip())):
+                raise ValueError(f"percent is more than 0 and less than 100, not {value!r}")
             return Threshold(percent=float(percent[1]))
         if isinstance(value, Mapping):
             if unknown := set(value) - {"before", "percent", "on"}:

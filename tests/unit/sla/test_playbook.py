@@ -58,7 +58,7 @@ def test_pauses_and_warnings_are_for_all_metrics_or_by_metric_and_have_defaults(
         ({"targets": {"resolution": {"urgent": "0s"}}}, r"targets\.resolution\.urgent: a target is longer than 0"),
         ({"targets": {"resolution": {"working_days": 0}}}, r"working_days is 1 to 1000"),
         ({"targets": {"resolution": {"working_days": 1, "end": True}}}, "unknown member 'end'"),
-        ({"warn": ["100%"]}, r"warn\[0\]"),
+        ({"warn": ["100%"]}, r"warn\[0\]: percent is more than 0 and less than 100, not '100%'"),
         ({"warn": [{"before": "1h", "percent": 50}]}, "either before or percent"),
         ({"warn": [{"before": "1h", "on": "business"}]}, "on is open or wall"),
         ({"pause_on": {"resolutions": []}}, "pause_on: unknown metric"),
