@@ -22,30 +22,27 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
     """`signalbox explain`: what the ticket is, why it is where it is, its clocks, escalations and messages."""
     lines = [f"{ticket['number']} ({ticket['status']}): {ticket['subject']}"]
     for one in story["held"]:
-        lines.append(f"Held back at {one['at']}: {one['reason']['why']} of {one['data']['key']}.")
+        lines.append(f"Held back at {telling.moment(one['at'])}: {one['reason']['why']} of {one['data']['key']}.")
     for one in story["classification"]:
         lines.append(f"Classified under playbook version {one['playbook_version']}:")
         lines += telling.classification(one["reason"])
     for one in story["assignment"]:
-        lines.append(telling.headline(one["type"], one["data"], one["reason"]) + f" ({one['at']})")
+        lines.append(telling.headline(one["type"], one["data"], one["reason"]) + f" ({telling.moment(one['at'])})")
         lines += telling.candidates(one["reason"])
     for one in story["assignments"]:
         if one["over_capacity"]:
             lines.append(f"Given to {one['agent']} by hand, beyond their capacity.")
     for one in story["waiting"]:
-        lines.append(f"It waits in {one['group_name']} since {one['queued_at']} ({one['cause']}).")
+        lines.append(f"It waits in {one['group_name']} since {telling.moment(one['queued_at'])} ({one['cause']}).")
     if len(story["ownership"]) > 1:
         lines.append("Whose it was, one group after the other:")
-        lines += [f"  {one['group_name']} from {one['from_at']} ({one['how']})" for one in story["ownership"]]
-    for clock in story["sla"]["clocks"]:
-        due = f", due {clock['due_at']}" if clock["due_at"] else ""
-        lines.append(
-            f"Clock {clock['metric']} ({clock['policy']}): {clock['state']}{due}, {clock['elapsed_seconds']:.0f} s counted."
-        )
-    shares = story["attribution"]
-    if shares["seconds"]:
-        parts = [f"{one['name'] or one['part']} {one['seconds'] / 60:.0f} min" for one in shares["person"]]
-        lines.append(f"Of {shares['seconds'] / 60:.0f} minutes: {', '.join(parts)}.")
+        lines += [
+            f"  {one['group_name']} from {telling.moment(one['from_at'])} ({one['how']})" for one in story["ownership"]
+        ]
+    lines += [telling.clock(one) for one in story["sla"]["clocks"]]
+    lines += [telling.moved(one) for one in story["sla"]["decisions"] if one["type"] == "sla.moved"]
+    if story["attribution"]["seconds"] >= 1:
+        lines.append(telling.shares(story["attribution"]))
     for one in story["escalation"]["escalations"]:
         told = ", ".join(one["targets"])
         lines.append(

@@ -1,7 +1,9 @@
-"""The router's reasons as sentences: what a ticket is and from where we know, and what kept or chose each candidate."""
+"""What services say of a ticket as sentences: the router's reasons (what it is and from where we know, what kept or chose each
+candidate), the clocks, and whose the time was."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 _FILTERS = {
@@ -56,6 +58,59 @@ def _label(label: dict[str, Any]) -> str:
     return f"{label['value']} ({_ORIGINS.get(label['from'], label['from'])}{by}{sure})"
 
 
+def moment(at: datetime | str) -> str:
+    """An instant to the second: `2026-11-30 09:55:38 UTC`."""
+    known = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return f"{known.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def length(seconds: float) -> str:
+    """A length of time in its two largest units: `45 s`, `5 min 26 s`, `2 h 3 min`, `3 d 4 h`."""
+    left = round(abs(seconds))
+    parts: list[tuple[int, str]] = []
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for count, name in parts[:2] if count) or "0 s"
+
+
+def clock(one: dict[str, Any]) -> str:
+    """One clock: by whose promise, where it stands, what was counted, what it has told."""
+    calendar = f"calendar {one['calendar']}" if one["calendar"] else "around the clock"
+    cycle = f" {one['cycle']}" if one["cycle"] > 1 else ""
+    stands = "breached, paused" if one["paused"] and one["state"] == "breached" else one["state"]
+    told = [f"due {moment(one['due_at'])}"] if one["due_at"] else []
+    of = f" of {length(one['target_seconds'])}" if one["target_seconds"] is not None else ""
+    told.append(f"{length(one['elapsed_seconds'])}{of} counted")
+    if one["paused_seconds"]:
+        told.append(f"{length(one['paused_seconds'])} paused")
+    told += [f"warned {moment(at)}" for at in one["warned_at"]]
+    told += [
+        f"{what} {moment(at)}" for what, at in (("breached", one["breached_at"]), ("over", one["stopped_at"])) if at
+    ]
+    if one.get("breach_probability") is not None:
+        told.append(f"breach expected with {one['breach_probability']:.0%}")
+    promise = f"policy {one['policy']} of version {one['policy_version']}, {calendar}"
+    return f"Clock {one['metric']}{cycle} ({promise}): {stands}; {', '.join(told)}."
+
+
+def moved(one: dict[str, Any]) -> str:
+    """Why clocks have other instants since then."""
+    names = ", ".join(each["metric"] for each in one["data"]["clocks"])
+    return f"  moved {moment(one['at'])} ({one['data']['cause']}): {names}"
+
+
+def shares(found: dict[str, Any]) -> str:
+    """Whose a ticket's time was so far, the largest share first; what is less than a second is left out."""
+    parts = [
+        f"{'waiting in ' if one['part'] == 'queue' and one['name'] else ''}{one['name'] or one['part']} {length(one['seconds'])}"
+        for one in sorted(found["person"], key=lambda one: -one["seconds"])
+        if one["seconds"] >= 1
+    ]
+    return f"Of {length(found['seconds'])}: {', '.join(parts)}."
+
+
 def headline(kind: str, data: dict[str, Any], reason: dict[str, Any]) -> str:
     """What became of the ticket in a group."""
     if kind == "ticket.queued":
@@ -100,7 +155,8 @@ def _score(names: list[str], score: list[float]) -> str:
         if name == "load":
             parts.append(f"load {part / 100:g}")
         elif name == "last assigned":
-            parts.append("never assigned before" if part == 0 else f"last assigned {part:.0f}")
+            last = datetime.fromtimestamp(part, UTC)
+            parts.append("never assigned before" if part == 0 else f"last assigned {moment(last)}")
         else:
             parts.append(f"{name} {part:g}")
     return ", ".join(parts)

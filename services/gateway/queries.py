@@ -154,9 +154,10 @@ def _clock(deps: Deps, connection: Connection, row: RowMapping, now: datetime) -
             version = deps.playbooks.get(connection, row["calendar_version"])
             calendar = version.calendars[row["calendar"]]
         elapsed += calendar.between(row["as_of"], max(now, row["as_of"])).total_seconds()
-    target = row["target_seconds"]
+    elapsed, target = round(elapsed, 6), row["target_seconds"]
     kept = {name: value for name, value in row.items() if name not in ("ticket_id", "as_of")}
-    return kept | {"elapsed_seconds": elapsed, "remaining_seconds": None if target is None else float(target) - elapsed}
+    left = None if target is None else round(float(target) - elapsed, 6)
+    return kept | {"elapsed_seconds": elapsed, "remaining_seconds": left}
 
 
 # ---- lists ------------------------------------------------------------------------------------------------------------

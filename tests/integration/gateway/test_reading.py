@@ -115,6 +115,8 @@ def test_a_clock_runs_on_between_two_readings(door: Door) -> None:
     [one, *_], [two, *_] = ticket["clocks"], door.get(f"/v1/tickets/{ticket['id']}").json["clocks"]
     assert two["elapsed_seconds"] > one["elapsed_seconds"]
     assert two["remaining_seconds"] == pytest.approx(two["target_seconds"] - two["elapsed_seconds"])
+    assert two["elapsed_seconds"] == round(two["elapsed_seconds"], 6)
+    assert two["remaining_seconds"] == round(two["remaining_seconds"], 6)
     assert one["due_at"] == two["due_at"]
 
 
