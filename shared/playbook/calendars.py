@@ -59,15 +59,22 @@ class HolidaySource(Config, frozen=True, kw_only=True):
 
 
 class CalendarSection(Config, frozen=True, kw_only=True):
-    """One calendar as it is written; see the module for the meaning of each member."""
+    """One calendar as it is written. What a date is: `signalbox eval calendar --playbook DIR` says it of a calendar by its name."""
 
     tz: str
+    """An IANA name."""
     weekly: dict[str, Hours] = msgspec.field(default_factory=dict)
+    """By day or days (`mon`, `mon-fri`, `sat,sun`, `daily`): `09:00-12:00` or a list; `22:00-06:00` ends on the next day."""
     holidays: HolidaySource | tuple[HolidaySource, ...] | None = None
     recurring_holidays: tuple[str, ...] = ()
+    """Closed each year: `12-31`."""
     icalendar: str | tuple[str, ...] = ()
+    """Files beside the playbook, or their text: whole days closed, or made working days (`X-APPLE-SPECIAL-DAY`). Events with a time
+    of day are left out."""
     breaks: dict[str, Hours] = msgspec.field(default_factory=dict)
+    """By date: hours closed on that day only."""
     exceptions: dict[str, Hours] = msgspec.field(default_factory=dict)
+    """By date, before everything else: `closed`, `open` (as on a normal weekday), `mon` (as on a Monday), or hours."""
 
 
 @dataclass(slots=True)

@@ -80,12 +80,22 @@ class SlaPolicy(Config, frozen=True, kw_only=True):
     name: str
     when: dict[str, Any] = field(default_factory=dict)
     calendar: str | None = None
+    """In whose open time is counted; absent: around the clock."""
     targets: dict[str, Any]
+    """By metric (`first_response`, `next_response`, `periodic_update`, `resolution`, `node:NAME`, `ownership:GROUP`; `node:*` and
+    `ownership:*` for those not named): a duration, `{working_days: 3, end_of_day: true}`, or one of both for each priority, with
+    `default` for the others: `{urgent: 15m, default: 2h}`. A metric without a target has no clock."""
     pause_on: list[str] | dict[str, list[str]] = field(default_factory=lambda: list(PAUSE_ON))
+    """Statuses in which clocks wait, `pending:REASON` for one reason only; or a list for each metric, `default` for the others."""
     first_response: Literal["reply", "accept"] | list[str] = "reply"
+    """What answers: a public reply, accepting as well, or a reply and reaching one of these statuses."""
     warn: list[Any] | dict[str, list[Any]] = field(default_factory=lambda: list(WARN))
+    """When is warned: so long before the due instant (`30m`), after a share of the target (`80%`), or either on the wall clock
+    (`{before: 1h, on: wall}`); or a list for each metric, `default` for the others."""
     on_change: Literal["carry", "restart", "keep"] = "carry"
+    """When the priority changes: what was counted stands against the new target, it begins anew, or the old target stays."""
     next_response_opening: bool = False
+    """Whether the opening counts as the first customer's message that `next_response` waits on."""
     at_risk: float | None = None
     """From which forecast on `sla.at_risk` is told, 0 to 1; absent: never."""
     tell: list[str] = field(default_factory=lambda: ["assignee", "supervisor"])

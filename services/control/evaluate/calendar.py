@@ -20,12 +20,17 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-def evaluate(obj: Object) -> Object:
-    """Return `obj` with every `expected…` member computed; raise `ValueError` naming the member that cannot be read."""
+def evaluate(obj: Object, named: Callable[[str], CalendarSpec] | None = None) -> Object:
+    """Return `obj` with every `expected…` member computed; raise `ValueError` naming the member that cannot be read.
+
+    `named` finds a calendar that is given by its name.
+    """
     kind = _choice(obj, "kind", _KINDS)
     name, answer = _KINDS[kind]
+    calendar = obj.get("calendar")
+    known = named(calendar) if named is not None and isinstance(calendar, str) else calendar
     try:
-        value = answer(obj)
+        value = answer(obj if known is calendar else obj | {"calendar": known})
     except OverflowError as error:
         raise ValueError(f"{kind}: beyond the years 1 to 9999: {error}") from error
     filled = dict(obj)
@@ -138,7 +143,9 @@ _KINDS: dict[str, tuple[str, Callable[[Object], Any]]] = {
 
 def _calendar(obj: Object) -> BusinessCalendar:
     found = _member(obj, "calendar")
-    return ALWAYS_OPEN if found is None else _compiled(parse_spec(found))
+    if found is None:
+        return ALWAYS_OPEN
+    return _compiled(found if isinstance(found, CalendarSpec) else parse_spec(found))
 
 
 @lru_cache(maxsize=64)

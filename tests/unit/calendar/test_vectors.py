@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.control.cli import main
 from services.control.evaluate.calendar import evaluate
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -151,3 +153,23 @@ def test_bad_input_is_refused_by_the_name_of_its_member(obj: dict[str, Any], nam
 def test_a_calendar_that_cannot_be_read_is_refused_with_the_place(members: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         evaluate({"kind": "calendar_open", "calendar": {"tz": "UTC", **members}, "at": "2024-01-01T00:00:00Z"})
+
+
+# ---- by name ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_calendar_of_a_playbook_is_named_and_a_name_it_has_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`office` of the shipped playbook has the holidays and make-up days of China."""
+    days = ["2026-10-09", "2026-10-10", "2026-10-11"]
+    lines = [{"kind": "calendar_days", "op": "is_working_day", "calendar": "office", "date": day} for day in days]
+    lines.append(lines[0] | {"calendar": "offic"})
+    given = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert main(["eval", "calendar", "--playbook", "selected"]) == 1
+    told = capfdbinary.readouterr()
+    answers = [json.loads(line) for line in told.out.splitlines()]
+    assert [one["expected"] for one in answers] == [True, True, False]
+    assert {one["calendar"] for one in answers} == {"office"}
+    assert b"standard input:4: ValueError: calendar: the playbook selected has none called 'offic'" in told.err
