@@ -56,6 +56,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.events.is_file():
+        raise Failure(f"replay: {args.events}: no such file")
+    if args.out is not None and not args.out.absolute().parent.is_dir():  # said before the work and not after it
+        raise Failure(f"replay: --out {args.out}: {args.out.parent} is not a folder")
     rejects = Rejects(args.events)
     try:
         history = load(args.events, args.mapping, rejects)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.control.cli import main
 from services.control.replay import mapping as m
 from services.control.replay.reading import header
 from shared.playbook.source import BadPlaybook
@@ -84,3 +85,26 @@ def test_shipped_mappings_fit_the_logs_they_are_named_after() -> None:
         if folder is not None:
             log = folder / "events" / f"{name}.csv.gz"
             m.load(m.find(log, None), header(log), log.name)
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "complaint"),
+    [
+        (False, (), "calls.csv: no such file"),
+        (True, ("--out", "nowhere/found.json"), "--out nowhere/found.json: nowhere is not a folder"),
+    ],
+)
+def test_a_log_that_is_missing_and_a_result_that_could_not_be_saved_are_said_before_the_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    there: bool,
+    options: tuple[str, ...],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        Path("calls.csv").write_text("id\n1\n")
+    assert main(["replay", "calls.csv", *options]) == 1
+    assert capsys.readouterr().err == f"signalbox: replay: {complaint}\n"
+    assert not Path("calls.csv.rejected").exists()
