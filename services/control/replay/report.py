@@ -192,8 +192,14 @@ def compared(found: dict[str, Any]) -> Lines:
         told.add_row(person, str(first), str(second))
     left = len(rows) - SHOWN_GROUPS
     more = f"{left} more groups and priorities differ; --out FILE has them all, ticket by ticket." if left > 0 else ""
-    same = "" if _differs(total) else "Nothing differs."
+    same = LEGEND if _differs(total) else "Nothing differs."
     return Lines(table, *(line for line in (more, same) if line), *([told] if people else []))
+
+
+LEGEND = (
+    "Only A, only B: tickets with a clock (each cycle is one) that is breached under that playbook alone; it may be in both.\n"
+    "Groups and priorities in which nothing differs are left out; `all` counts them too."
+)
 
 
 def _differs(row: dict[str, Any]) -> bool:
