@@ -19,6 +19,10 @@ from shared.runtime.settings import Settings
 from tests.support.ledger import Told, engine_of, open_some, scalar
 from tests.support.wait import until
 
+SESSIONS = (
+    "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
+)
+
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
@@ -101,6 +105,4 @@ def test_a_look_that_failed_leaves_no_broken_connection(engine: Engine) -> None:
         connection.exec_driver_sql("select pg_terminate_backend(pg_backend_pid())")
     assert backend(engine) != first
     engine.dispose()
-    until(
-        lambda: scalar(engine, "select count(*) from pg_stat_activity where application_name = 'signalbox test'") == 1
-    )
+    until(lambda: scalar(engine, SESSIONS) == 1)
