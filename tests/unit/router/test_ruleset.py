@@ -109,6 +109,8 @@ def test_a_look_is_priced_at_no_less_than_it_costs_and_its_dearest_are_found(
     dearest = prices.dearest(bits, excess)
     assert dearest & ~bits == 0
     assert prices.of(dearest) >= min(excess, prices.of(bits))
+    cheapest = min(positions(dearest), key=costs.__getitem__, default=-1)
+    assert cheapest < 0 or prices.of(dearest & ~(1 << cheapest)) < excess
     left = [cost for place, cost in enumerate(costs) if (bits & ~dearest) >> place & 1]
     assert all(2 * costs[place] > max(left, default=0) for place in positions(dearest))
 
