@@ -18,7 +18,8 @@ from shared.playbook.predicates import Comparison, Condition, Contains, Matches,
 BUDGET = 50_000
 """That one ticket may cost (5 ms): 10,000 rules of which each leaves two comparisons to be asked take 4 ms."""
 BUDGET_SECONDS = BUDGET / 1e7
-PART = 2
+LOOK, PART = 10, 2
+"""Of the tables, once a look; and of a comparison."""
 WORD = 15
 """Of one word, a KiB."""
 _FEW = 16

@@ -2,10 +2,11 @@
 
 Every condition is a conjunction. Its comparisons are spread over tables:
 
-- equality and membership: value → bitmap of the conditions that accept it (exact);
+- equality and membership, and their negation: value → bitmap of the conditions that accept it (exact);
 - words and patterns of one text: one RE2 set finds all of them in one pass over the text (exact), also those that stand inside
   an `any` or a `not`;
-- numeric ranges: at most 64 segments → bitmap of the conditions that may accept it (never too few, so tests follow);
+- numeric ranges, and their negation: at most 64 segments → bitmap of the conditions that may accept it (never too few, so tests
+  follow);
 - whatever else a condition says stays a closure, asked only where the bitmaps leave the condition standing.
 
 The conjunction of the bitmaps is the answer, so time grows with the conditions that could hold and not with all of
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from shared.playbook.facts import Facts
 from shared.playbook.onepass import is_dear
@@ -37,8 +39,8 @@ from shared.playbook.predicates import (
     Test,
     conjunction,
 )  # fmt: skip
-from shared.playbook.rulecost import PART, Burnt, Prices, Purse, TooCostly, alone, leaves, positions, timed
-from shared.playbook.ruletables import Members, RangeTable, Table, TextTable, distinct, fits, value_table
+from shared.playbook.rulecost import LOOK, PART, Burnt, Prices, Purse, TooCostly, alone, leaves, positions, timed
+from shared.playbook.ruletables import Members, RangeTable, Table, TextTable, distinct, fits, refusal_table, value_table
 
 _FEW = 12
 _SHORT = 2_048  # so few candidates, that seek so little in so short texts, are tested sooner than looked up
@@ -50,9 +52,13 @@ STRIKES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How conditions are asked one by one: their tests, what these cost, and what they cost a KiB of text besides."""
+    """How conditions are asked one by one: their tests, what these cost, and what they cost a KiB of text besides.
+
+    `sure`: the bitmap of those that need no test.
+    """
 
     tests: Sequence[Test | None]
+    sure: int
     parts: Prices
     texts: Prices
 
@@ -80,7 +86,15 @@ class RuleIndex:
                 continue
             table, base = value_table(members, self._all)
             (self._lists if many else self._scalars).append((field, table, base))
-        self._ranges = [RangeTable(field, members, self._all) for field, members in split.ranges.items()]
+        for field, members in split.refusals.items():
+            if not fits(members, self.size):
+                split.leave_to_tests([(position, Not(part)) for position, part in members])
+                continue
+            self._scalars.append((field, *refusal_table(members, self._all)))
+        self._ranges = [
+            RangeTable(field, split.ranges.get(field, []), split.outside.get(field, []), self._all)
+            for field in {**split.ranges, **split.outside}
+        ]
         inside = split.inside()
         tables = {
             place: TextTable(*place, split.texts.get(place, []), inside.get(place, []), self._all)
@@ -121,8 +135,8 @@ class RuleIndex:
 
         Raises `TooCostly` where that would cost more than is left in `purse` (default: a full one).
         """
-        bits, tests = self._standing(facts, within, purse)
-        position = -1
+        bits, way = self._standing(facts, within, purse)
+        tests, position = way.tests, -1
         try:
             for position in positions(bits):
                 test = tests[position]
@@ -131,10 +145,23 @@ class RuleIndex:
         except Burnt as error:
             raise self._burnt(position) from error
 
+    def holding(self, facts: Facts, within: int = -1, purse: Purse | None = None) -> int:
+        """Return the same as a bitmap."""
+        bits, way = self._standing(facts, within, purse)
+        found, tests, position = bits & way.sure, way.tests, -1
+        try:
+            for position in positions(bits & ~way.sure):
+                test = tests[position]
+                if test is None or test(facts):
+                    found |= 1 << position
+        except Burnt as error:
+            raise self._burnt(position) from error
+        return found
+
     def first(self, facts: Facts, within: int = -1, purse: Purse | None = None) -> int:
         """Return the position of the first condition that holds, or -1. Raises `TooCostly` as `matching` does."""
-        bits, tests = self._standing(facts, within, purse)
-        position = -1
+        bits, way = self._standing(facts, within, purse)
+        tests, position = way.tests, -1
         try:
             for position in positions(bits) if bits else ():
                 test = tests[position]
@@ -158,7 +185,7 @@ class RuleIndex:
                 bits = left
             if not bits:
                 return counts
-        refused = bits.bit_count() - sum(1 for _ in self.matching(facts, bits))
+        refused = bits.bit_count() - self.holding(facts, bits).bit_count()
         if refused:
             counts[OTHER] = refused
         return counts
@@ -175,19 +202,19 @@ class RuleIndex:
         for ranges in self._ranges:
             yield ranges.field, ranges.accepting(facts.get(ranges.field))
 
-    def _standing(self, facts: Facts, within: int, purse: Purse | None) -> tuple[int, Sequence[Test | None]]:
+    def _standing(self, facts: Facts, within: int, purse: Purse | None) -> tuple[int, _Way]:
         """The conditions that are to be asked one by one, and how; paid for."""
         bits = self.candidates(facts) & within
         way = self._scanned
         if not bits:
-            return 0, way.tests
+            return 0, way
         if bits.bit_count() <= _FEW and not bits & self._dear and self._short(facts):
             if purse is None or purse.is_trifle():
-                return bits, way.tests
+                return bits, way
         elif self._texts:
             bits, way = self._narrowed(bits, facts)
         self._pay(bits, way, facts, purse or Purse())
-        return bits, way.tests
+        return bits, way
 
     def _short(self, facts: Facts) -> bool:
         for texts in self._texts:
@@ -209,7 +236,7 @@ class RuleIndex:
         return bits, way
 
     def _pay(self, bits: int, way: _Way, facts: Facts, purse: Purse) -> None:
-        price, per_kib, kibs = way.parts.of(bits), way.texts.of(bits), 0
+        price, per_kib, kibs = LOOK + way.parts.of(bits), way.texts.of(bits), 0
         if per_kib:
             kibs = 1 + max((len(value) for value in facts.values() if isinstance(value, str)), default=0) // 1_024
             price += per_kib * kibs
@@ -221,7 +248,8 @@ class RuleIndex:
         over -= way.texts.of(blamed) * kibs
         blamed |= way.parts.dearest(bits & ~blamed, over)
         self._blame(blamed, 1)
-        raise TooCostly((blamed & -blamed).bit_length() - 1)
+        first = blamed or bits
+        raise TooCostly((first & -first).bit_length() - 1)
 
     def _burnt(self, position: int) -> TooCostly:
         self._blame(1 << position, STRIKES)
@@ -241,7 +269,9 @@ class _Split:
     def __init__(self, conditions: Sequence[Condition]) -> None:
         self.size = len(conditions)
         self.values: dict[tuple[str, bool], Members] = defaultdict(list)
+        self.refusals: dict[str, Members] = defaultdict(list)
         self.ranges: dict[str, Members] = defaultdict(list)
+        self.outside: dict[str, Members] = defaultdict(list)
         self.texts: dict[tuple[type[Comparison], str], Members] = defaultdict(list)
         self.others: dict[int, list[Condition]] = defaultdict(list)
         self.range_tests: dict[int, list[Condition]] = defaultdict(list)
@@ -259,7 +289,12 @@ class _Split:
                 seen.add((type(part), part.field))
                 self.texts[type(part), part.field].append((position, part))
                 self.text_tests[position].append(part)
-            elif isinstance(part, Range) and not isinstance(part.low, str) and not isinstance(part.high, str):
+            elif isinstance(part, Not) and isinstance(part.member, OneOf) and not part.member.many:
+                self.refusals[part.member.field].append((position, part.member))
+            elif isinstance(part, Not) and _is_numeric(part.member):
+                self.outside[part.member.field].append((position, part.member))
+                self.range_tests[position].append(part)
+            elif _is_numeric(part):
                 if part.field not in seen:
                     seen.add(part.field)
                     self.ranges[part.field].append((position, part))
@@ -292,7 +327,12 @@ class _Split:
             asked = leaves(parts)
             prices.append(len(asked) * PART)
             per_kib.append(sum([alone(one) for one in asked if not (by_pass and _in_pass(one))]))
-        return _Way(tests, Prices(prices), Prices(per_kib))
+        sure = sum(1 << position for position, test in enumerate(tests) if test is None)
+        return _Way(tests, sure, Prices(prices), Prices(per_kib))
+
+
+def _is_numeric(part: Condition) -> TypeGuard[Range]:
+    return isinstance(part, Range) and not isinstance(part.low, str) and not isinstance(part.high, str)
 
 
 def _in_pass(part: Comparison) -> bool:

@@ -194,10 +194,7 @@ class RuleSet:
 
     def holding(self, facts: Facts, within: int, purse: Purse) -> int:
         """Return the bitmap of the rules that hold, of those in the bitmap `within`."""
-        bits = 0
-        for position in self._index.matching(facts, within, purse):
-            bits |= 1 << position
-        return bits
+        return self._index.holding(facts, within, purse)
 
 
 def _verdict(name: str, condition: Condition, facts: Facts) -> Verdict:
@@ -213,11 +210,14 @@ def _verdict(name: str, condition: Condition, facts: Facts) -> Verdict:
 
 def inputs(rule: Rule, facts: Facts) -> dict[str, Any]:
     """Return the facts that the rule asks for, as they are: what a decision stores as its inputs. A long text is cut."""
-    found = {name: facts.get(name) for name in rule.reads}
-    for name, value in found.items():
-        if isinstance(value, str) and len(value) > MAX_SHOWN:
-            found[name] = f"{value[:MAX_SHOWN]}… ({len(value):,} characters)"
-    return found
+    return {
+        name: value if not isinstance(value := facts.get(name), str) or len(value) <= MAX_SHOWN else _cut(value)
+        for name in rule.reads
+    }
+
+
+def _cut(text: str) -> str:
+    return f"{text[:MAX_SHOWN]}… ({len(text):,} characters)"
 
 
 class _Chain:

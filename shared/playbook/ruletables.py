@@ -45,29 +45,45 @@ def value_table(members: Members, everything: int) -> tuple[dict[Any, int], int]
     return {value: bits | base for value, bits in table.items()}, base
 
 
+def refusal_table(members: Members, everything: int) -> tuple[dict[Any, int], int]:
+    """The same for conditions that hold unless the field has one of the values."""
+    refused: dict[Any, int] = defaultdict(int)
+    for position, part in members:
+        for value in part.values:
+            refused[value] |= 1 << position
+    return {value: everything & ~bits for value, bits in refused.items()}, everything
+
+
 class RangeTable:
-    """Segments of a number line; a range is in every segment it touches."""
+    """Segments of a number line; a range is in every segment it touches, and outside every segment that it does not fill."""
 
     __slots__ = ("_base", "_cuts", "_segments", "field")
 
-    def __init__(self, field: str, members: Members, everything: int) -> None:
+    def __init__(self, field: str, within: Members, outside: Members, everything: int) -> None:
         self.field = field
-        bounds = sorted({bound for _, part in members for bound in (part.low, part.high) if bound is not None})
+        both = [part for _, part in (*within, *outside)]
+        bounds = sorted({bound for part in both for bound in (part.low, part.high) if bound is not None})
         step = max(1, -(-len(bounds) // (_SEGMENTS - 1)))
-        self._cuts = bounds[::step]
+        self._cuts = cuts = bounds[::step]
         asked = 0
-        self._segments = [0] * (len(self._cuts) + 1)
-        for position, part in members:
+        accepted, refused = [0] * (len(cuts) + 1), [0] * (len(cuts) + 1)
+        for position, part in within:
             asked |= 1 << position
-            first = 0 if part.low is None else bisect_left(self._cuts, part.low)
-            last = len(self._cuts) if part.high is None else bisect_right(self._cuts, part.high)
+            first = 0 if part.low is None else bisect_left(cuts, part.low)
+            last = len(cuts) if part.high is None else bisect_right(cuts, part.high)
             for segment in range(first, last + 1):
-                self._segments[segment] |= 1 << position
+                accepted[segment] |= 1 << position
+        for position, part in outside:
+            cut = bisect_right if part.low_open else bisect_left
+            first = 0 if part.low is None else cut(cuts, part.low) + 1
+            end = len(cuts) + 1 if part.high is None else bisect_right(cuts, part.high)
+            for segment in range(first, end):
+                refused[segment] |= 1 << position
         self._base = everything & ~asked
-        self._segments = [bits | self._base for bits in self._segments]
+        self._segments = [(bits | self._base) & ~out for bits, out in zip(accepted, refused, strict=True)]
 
     def accepting(self, value: Any) -> int:
-        """Return the conditions whose range may hold `value`, and those without a range."""
+        """Return the conditions whose range may hold `value`, those that may want it outside, and those without a range."""
         if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
             return self._base
         return self._segments[bisect_right(self._cuts, value)]

@@ -205,13 +205,27 @@ def test_rules_that_wake_thousands_of_others_again_and_again_are_stopped() -> No
     rules = [
         {
             "name": f"r{n}",
-            "when": {"source": "evil", "not": {"labels.impact": str(n % 3 + 1)}},
+            "when": {"source": "evil", "any": [{"labels.impact": {"not": str(n % 3 + 1)}}, {"subject": f"s{n}"}]},
             "then": {"labels": {"impact": n % 2 + 1}},
         }
         for n in range(3_000)
     ]
     found, seconds = classified(classifier(rules), "short", source="evil")
     assert found.stopped is not None
+    assert seconds < 0.1
+
+
+def test_rules_that_an_index_tells_apart_wake_each_other_at_little_cost() -> None:
+    rules = [
+        {
+            "name": f"r{n}",
+            "when": {"source": "evil", "not": {"labels.impact": str(n % 3 + 1)}},
+            "then": {"labels": {"impact": n % 2 + 1}},
+        }
+        for n in range(3_000)
+    ]
+    found, seconds = classified(classifier(rules), "short", source="evil")
+    assert found.notes == ("rule set r: loop r0 → r1 → r0, each ran once",)
     assert seconds < 0.1
 
 

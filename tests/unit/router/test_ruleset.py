@@ -45,6 +45,10 @@ _leaf: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
     st.fixed_dictionaries({"subject": st.fixed_dictionaries({"matches": st.sampled_from(["a.b", "(?i)er+", "机$"])})}),
     st.fixed_dictionaries({"n": st.fixed_dictionaries({"gte": st.integers(-5, 5)})}),
+    st.fixed_dictionaries({"not": st.fixed_dictionaries({"n": st.fixed_dictionaries({"lt": st.integers(-5, 5)})})}),
+    st.integers(-5, 5).flatmap(lambda low: st.just({"n": {"not": {"gte": low, "lte": low + 3}}})),
+    st.integers(-5, 5).flatmap(lambda low: st.just({"n": {"not": {"gt": low, "lte": low + 3}}})),
+    st.fixed_dictionaries({"free": st.fixed_dictionaries({"not": st.lists(st.sampled_from(["p", "q"]), min_size=1)})}),
     st.integers(-5, 5).flatmap(lambda low: st.just({"n": {"gt": low, "lt": low + 3}})),
     st.fixed_dictionaries({"subject": st.fixed_dictionaries({"exists": st.booleans()})}),
 )
@@ -81,6 +85,7 @@ def test_the_index_answers_as_a_linear_scan(written: list[dict[str, Any]], ticke
         reference = [place for place, test in enumerate(tests) if test(facts)]
         assert list(index.matching(facts)) == reference
         assert index.first(facts) == (reference[0] if reference else -1)
+        assert list(positions(index.holding(facts))) == reference
 
 
 @settings(max_examples=150, deadline=None)
