@@ -6,8 +6,8 @@ Over real HTTP, with the services as `up` starts them. Of eleven tickets one has
 own rules; and the same with a rule set that means harm, published without the check that refuses it, whose rules are written for
 the long tickets. The harm: hundreds of words sought in negations; patterns that are catastrophic for engines that go back, and
 others that are for RE2, which goes forward; rules that set each other off; and for everybody, long or not, four thousand negated
-ranges. A long ticket then falls to triage, what is to blame is set aside, and the ordinary tickets' p99 may grow
-by a fifth. Each round publishes the rules anew; the p99 is that of all rounds together.
+ranges. A long ticket then falls to triage, what is to blame is set aside, and the ordinary tickets' p99 may grow by a fifth. Each
+round publishes the rules anew; the p99 is that of all rounds together.
 
 Long tickets come in both: to take in, store and read 60,000 characters costs others something under any rules. What, is shown by
 a third kind of round, without them, that nothing is judged by. What is set aside hurts no more, so there are more families of

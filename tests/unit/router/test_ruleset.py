@@ -88,6 +88,21 @@ def test_the_index_answers_as_a_linear_scan(written: list[dict[str, Any]], ticke
         assert list(positions(index.holding(facts))) == reference
 
 
+def test_ranges_and_their_negations_hold_at_their_bounds_as_they_say() -> None:
+    ranges: list[dict[str, Any]] = [{op: low} for op in ("gt", "gte", "lt", "lte") for low in range(-2, 3)]
+    ranges += [
+        {above: low, below: high}
+        for above in ("gt", "gte")
+        for below in ("lt", "lte")
+        for low, high in product(range(-2, 3), repeat=2)
+        if low < high
+    ]
+    conditions = [parse({"n": one}, SCHEMA) for one in (*ranges, *({"not": one} for one in ranges))]
+    index, tests = RuleIndex(conditions), [condition.compile() for condition in conditions]
+    for value in (None, True, "1", float("nan"), *(half / 2 for half in range(-7, 8))):
+        assert list(index.matching({"n": value})) == [place for place, test in enumerate(tests) if test({"n": value})]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_condition, min_size=1, max_size=8), _facts)
 def test_in_a_long_text_it_does_too(written: list[dict[str, Any]], facts: dict[str, Any]) -> None:
