@@ -118,9 +118,9 @@ class Range(Comparison):
             value = facts.get(name)
             if not isinstance(value, kinds) or isinstance(value, bool):
                 return False
-            if low is not None and (value <= low if low_open else value < low):  # type: ignore[operator]
-                return False
             # Asked positively, so that a NaN is outside every range.
+            if low is not None and not (value > low if low_open else value >= low):  # type: ignore[operator]
+                return False
             return high is None or bool(value < high if high_open else value <= high)  # type: ignore[operator]
 
         return test
