@@ -127,7 +127,10 @@ def _sla(playbook: Playbook) -> Iterator[Finding]:
 
 
 def _promised(playbook: Playbook, policy: SlaPolicy, at: Path_) -> Iterator[Finding]:
-    """The nodes, groups, priorities and statuses that a policy names exist: a promise about nothing is silently none."""
+    """The nodes, groups, priorities and statuses that a policy names exist: a promise about nothing is silently none.
+
+    An unknown node is only warned of: cases that were begun under another version may still be there.
+    """
     document = playbook.document
     nodes = {"*", "main", *(node.name for flow in document.flows for node in flow.nodes)}
     named = {"node": (nodes, "node of any flow"), "ownership": ({"*", *document.groups}, "group")}
@@ -135,8 +138,8 @@ def _promised(playbook: Playbook, policy: SlaPolicy, at: Path_) -> Iterator[Find
     for section, value in sections.items():
         for metric in value if isinstance(value, Mapping) else ():
             family, _, name = metric.partition(":")
-            if name:
-                yield from _names([((*at, section, metric), name)], *named[family])
+            for path, why, _ in _names([((*at, section, metric), name)], *named[family]) if name else ():
+                yield path, why, family == "node"
     priorities = {PRIORITY_DEFAULT, *map(str, document.taxonomy.priority.values)}
     for metric, target in policy.targets.items():
         if isinstance(target, Mapping) and "working_days" not in target:
