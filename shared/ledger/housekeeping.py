@@ -81,7 +81,7 @@ on conflict (worker, service, loop) do update set beat_at = excluded.beat_at, pe
 FORGET = "delete from ledger.heartbeat where worker = %(worker)s or beat_at < clock_timestamp() - interval '1 hour'"
 WIDE = """
 set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_bitmapscan = on;
-set local enable_material = on; set local statement_timeout = '300s'
+set local enable_material = on; set local max_parallel_workers_per_gather = 2; set local statement_timeout = '300s'
 """
 """Undoes the planner settings of workers' connections for a query that reads whole tables."""
 

@@ -11,6 +11,7 @@ from dramatiq.worker import WorkerThread
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from shared.ledger.housekeeping import WIDE
 from shared.ledger.process import Deps, Parts, WorkerProcess
 from shared.runtime.broker import Bells
 from shared.runtime.database import looking
@@ -97,6 +98,17 @@ def test_looks_share_one_connection_and_simultaneous_ones_do_not(engine: Engine)
     with looking(engine):
         assert backend(engine) != first
     assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+
+
+def test_no_statement_of_a_worker_starts_processes_unless_it_reads_whole_tables(engine: Engine) -> None:
+    cheap = "set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_index_scan_size = 0"
+    found = []
+    for settings in ("select", WIDE):
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"{cheap}; set local min_parallel_table_scan_size = 0; {settings}")
+            plan = connection.exec_driver_sql("explain select count(*) from ledger.event").scalars()
+            found.append("Gather" in " ".join(plan))
+    assert found == [False, True]
 
 
 def test_a_look_that_failed_leaves_no_broken_connection(engine: Engine) -> None:
