@@ -38,6 +38,7 @@ from shared.playbook.routing import (
 from shared.playbook.sla import SlaPolicy
 from shared.playbook.ticketfacts import schema_of
 from shared.playbook.types import Config, Duration, decode, encode
+from shared.runtime import memory
 from shared.ticket.flow.model import Flow
 
 T = TypeVar("T")
@@ -169,6 +170,7 @@ class Playbook:
         with self._lock:
             if name not in self._derived:
                 self._derived[name] = build(self)
+                memory.keep()
             value = self._derived[name]
             return value
 

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from shared.playbook.model import Playbook, from_stored
+from shared.runtime import memory
 from shared.runtime.clock import monotonic
 
 
@@ -66,6 +67,7 @@ class Playbooks:
                 if row is None:
                     raise LookupError(f"playbook version {number} was never published")
                 known = self._compiled[number] = from_stored(number, orjson.loads(row.document))
+                memory.keep()
             return known
 
     def forget(self) -> None:

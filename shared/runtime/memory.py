@@ -18,3 +18,12 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)
+
+
+def keep() -> None:
+    """Call when something large was made that stays for good (a compiled playbook): a settled worker never looks at it again.
+
+    One of the next looks at older objects would else walk all of it in the middle of a batch: with thousands of rules 100 ms.
+    """
+    if gc.get_freeze_count():
+        gc.freeze()
