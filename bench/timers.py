@@ -66,23 +66,13 @@ def _memory(made: House, workers: int) -> float:
 
 
 def _only_idle(made: House, args: argparse.Namespace, verdicts: Verdicts) -> None:
-    deps, source = _begin(made, "idle")
-    stock.far(deps, source, args.armed)
-    made.tidy()
-    _alone(made)
-    hands = _start(made, args.workers)
-    pause(3.0)
+    deps, _, hands = _armed(made, "idle", args)
     verdicts.most(IDLE, _idle(made, hands), 1, "% of a core")
     deps.engine.dispose()
 
 
 def _healthy(made: House, args: argparse.Namespace, few: float, verdicts: Verdicts) -> None:
-    deps, source = _begin(made, "healthy")
-    stock.far(deps, source, args.armed)
-    made.tidy()
-    _alone(made)
-    hands = _start(made, args.workers)
-    pause(3.0)
+    deps, source, hands = _armed(made, "healthy", args)
     many = _resident(hands)
     verdicts.most(
         f"memory of the workers, {args.armed:,} armed against {FEW:,}", (many - few) / few * 100, 10, "% more"
@@ -145,6 +135,17 @@ def _begin(made: House, name: str) -> tuple[Deps, int]:
     with deps.engine.begin() as connection:
         connection.exec_driver_sql("update ledger.agenda set due_at = null where kind = 'agent'")
     return deps, source
+
+
+def _armed(made: House, name: str, args: argparse.Namespace) -> tuple[Deps, int, list[Worker]]:
+    """A house in which so many clocks are armed far ahead, with its workers, which have come to rest."""
+    deps, source = _begin(made, name)
+    stock.far(deps, source, args.armed)
+    made.tidy()
+    _alone(made)
+    hands = _start(made, args.workers)
+    pause(3.0)
+    return deps, source, hands
 
 
 def _start(made: House, count: int) -> list[Worker]:

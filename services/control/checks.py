@@ -23,6 +23,7 @@ from shared.playbook.model import Playbook
 from shared.playbook.sla import DEFAULT as PRIORITY_DEFAULT
 from shared.playbook.sla import SlaPolicy
 from shared.playbook.source import Problem, Source
+from shared.playbook.ticketfacts import STATUSES
 from shared.runtime import clock
 from shared.ticket.flow.proof import prove
 
@@ -31,8 +32,6 @@ Finding = tuple[Path_, str, bool]
 """Path, reason, warning."""
 
 _DAY = timedelta(days=1)
-STATUSES = ("new", "assigned", "in_progress", "pending", "resolved", "closed", "merged")
-"""Of a ticket; `pending:REASON` names one reason to wait."""
 WATCHED = ("unaccepted", "task", "node", "sla.at_risk", "sla.warned", "sla.breached", "assignment_failed", "manual")
 
 

@@ -21,6 +21,7 @@ from shared.contracts.strict import Fault
 from shared.ledger import business, reader
 from shared.ledger.process import Deps
 from shared.ledger.unit import decode_ticket
+from shared.playbook.ticketfacts import STATUSES
 from shared.ticket.commands import parse_id
 from shared.ticket.state import MAIN, Task, Ticket
 
@@ -163,7 +164,6 @@ def _clock(deps: Deps, connection: Connection, row: RowMapping, now: datetime) -
 # ---- lists ------------------------------------------------------------------------------------------------------------
 
 
-STATUSES = frozenset({"new", "assigned", "in_progress", "pending", "resolved", "closed", "merged"})
 FILTERS = {
     "status": "status", "group": "group", "assignee": "assignee", "priority": "priority", "source": "source",
     "external_id": "external_id", "q": "subject",
@@ -187,7 +187,7 @@ class Wanted:
     def from_query(cls, query: Mapping[str, str]) -> Wanted:
         """From query parameters of known names; 400 for a status that there is not."""
         status = tuple(one for one in query.get("status", "").split(",") if one)
-        if strange := sorted(set(status) - STATUSES):
+        if strange := sorted(set(status).difference(STATUSES)):
             fault = Fault("status", f"{strange[0]!r} is none of {', '.join(sorted(STATUSES))}")
             raise Problem(400, "invalid", f"status: {fault.reason}", errors=[fault])
         return cls(status, **{name: query.get(name) for name in FILTERS if name != "status"})

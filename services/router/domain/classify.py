@@ -158,8 +158,8 @@ class Classifier:
                 work.notes.append(f"rule {error.rule_set}/{error.rule} would take too long on this ticket: triage")
                 work.sources["group"] = self._triage
                 return self._decided(facts, work, tuple(acted), error.rule)
-            if rules.quarantined:
-                work.notes.extend(_left_out(rules))
+            if left_out := rules.quarantined:
+                work.notes.extend(_left_out(rules.name, left_out))
             acted.extend([Acted(rules.name, rule.name, inputs(rule, facts)) for rule in run.acted])
             if run.loop or run.exhausted:
                 work.notes.append(_bounded(rules, run))
@@ -256,12 +256,11 @@ def _default(value: Word | None) -> Label | None:
     return None if value is None else Label(str(value), Source.DEFAULT)
 
 
-def _left_out(rules: RuleSet) -> Iterable[str]:
+def _left_out(rule_set: str, names: Sequence[str]) -> Iterable[str]:
     """One line each for a few; thousands would be stored with every ticket."""
-    names = rules.quarantined
-    yield from (f"rule {rules.name}/{one} is quarantined: it took too long" for one in names[:_NAMED])
+    yield from (f"rule {rule_set}/{one} is quarantined: it took too long" for one in names[:_NAMED])
     if len(names) > _NAMED:
-        yield f"{len(names) - _NAMED:,} more rules of {rules.name} are quarantined: they took too long"
+        yield f"{len(names) - _NAMED:,} more rules of {rule_set} are quarantined: they took too long"
 
 
 def _bounded(rules: RuleSet, run: Run) -> str:

@@ -16,6 +16,7 @@ from services.router.domain.pool import Agent, Hours, Pool, stand_in
 from shared.playbook.routing import Presence
 
 Skills = tuple[tuple[str, int], ...]
+_IN_ORDER = tuple(Filter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def screen(
             if other.agent is not None and other.agent not in members and other.agent not in standing_in:
                 standing_in[other.agent] = member
                 _admit(pool.agents[other.agent], desk, needed, shifts, now, eligible, dropped)
-    record = {one: tuple(dropped[one]) for one in Filter if one in dropped}
+    record = {one: tuple(dropped[one]) for one in _IN_ORDER if one in dropped}
     return Screened(tuple(eligible.values()), record, standing_in, tuple(loops))
 
 
