@@ -238,12 +238,11 @@ class Assigner:
         return None
 
     def _nobody(self, view: View, request: Request, tight: tuple[str, ...], notes: tuple[str, ...]) -> Waiting:
-        eligible = view.by_id
-        if not eligible:
-            dropped = view.screened.dropped
-            cause = max(dropped, key=ORDER.__getitem__, default=Filter.GROUP)
-        elif all(one in request.declined for one in eligible):
+        eligible, dropped = view.by_id, view.screened.dropped
+        if _all_declined(view, request):
             cause = Filter.DECLINED
+        elif not eligible:
+            cause = max(dropped, key=ORDER.__getitem__, default=Filter.GROUP)
         else:
             cause = Filter.RATE if view.rated else Filter.CAPACITY
         if not view.wakes_known:
@@ -334,6 +333,14 @@ def _scores(view: View) -> Scores:
 
 def _tight(aside: list[Entry], request: Request) -> tuple[str, ...]:
     return tuple([one.id for _, _, one in aside if one.id not in request.declined]) if aside else ()
+
+
+def _all_declined(view: View, request: Request) -> bool:
+    """Whether everybody who could be asked has declined: also those who were set away for it, who are there no more."""
+    declined = request.declined
+    if not declined or any(one not in declined for one in view.by_id):
+        return False
+    return bool(view.by_id) or any(one in declined for one in view.screened.dropped.get(Filter.PRESENCE, ()))
 
 
 def _declined(view: View, request: Request) -> tuple[str, ...]:

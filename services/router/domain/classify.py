@@ -143,24 +143,30 @@ class Classifier:
         """
         work, purse = Draft(self, facts), Purse()
         acted: list[Acted] = []
+        name = ""
+
+        def act(rule: Rule, facts: MutableMapping[str, Any]) -> list[str]:
+            acted.append(Acted(name, rule.name, inputs(rule, facts)))  # as it read them, before it writes them
+            return work.write(rule, facts)
+
         for rules, wanted in self.sets:
-            for name in wanted:
-                if name in work.enriched:
+            name = rules.name
+            for system in wanted:
+                if system in work.enriched:
                     continue
-                said = enrich(name, facts)
+                said = enrich(system, facts)
                 if said is None:
-                    return Awaiting(name)
-                work.enriched[name] = said
-                facts.update({f"enrich.{name}.{fact}": value for fact, value in said.facts.items()})
+                    return Awaiting(system)
+                work.enriched[system] = said
+                facts.update({f"enrich.{system}.{fact}": value for fact, value in said.facts.items()})
             try:
-                run = rules.run(facts, work.write, purse)
+                run = rules.run(facts, act, purse)
             except RulesTooCostly as error:
                 work.notes.append(f"rule {error.rule_set}/{error.rule} would take too long on this ticket: triage")
                 work.sources["group"] = self._triage
                 return self._decided(facts, work, tuple(acted), error.rule)
             if left_out := rules.quarantined:
                 work.notes.extend(_left_out(rules.name, left_out))
-            acted.extend([Acted(rules.name, rule.name, inputs(rule, facts)) for rule in run.acted])
             if run.loop or run.exhausted:
                 work.notes.append(_bounded(rules, run))
             if work.models:  # before the next set, which may ask for what the model said

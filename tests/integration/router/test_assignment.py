@@ -279,6 +279,19 @@ def test_after_everybody_declined_the_overflow_group_is_asked_and_then_the_assig
         assert desk.rows("select sum(load), sum(open_count) from router.v_load") == [(0.0, 0)]
 
 
+def test_who_is_set_away_for_not_answering_does_not_keep_the_ticket_from_the_overflow_group(database_url: str) -> None:
+    known = groups(offer={"timeout": "5m", "on_timeout": "away", "on_decline": "away"}, overflow="triage")
+    known["triage"] |= {"offer": {"timeout": "5m"}}
+    with routing_desk(database_url, playbook(groups=known)) as desk:
+        ticket = desk.open()
+        desk.act(ticket, c.Decline(), str(offered(desk, ticket)))
+        for _ in range(2):
+            desk.wait(minutes=5)
+        assert offered(desk, ticket) == "lee"
+        desk.wait(minutes=5)
+        assert desk.types(ticket)[-1] == "ticket.assignment_failed"
+
+
 def test_an_assignment_that_nobody_touches_goes_back_and_to_somebody_else(database_url: str) -> None:
     with routing_desk(database_url, playbook(groups=groups(untouched="30m"))) as desk:
         ticket = desk.open()

@@ -263,6 +263,28 @@ def test_a_full_agent_is_not_a_decliner() -> None:
     assert (outcome.cause, outcome.all_declined) == (Filter.CAPACITY, False)
 
 
+def test_who_declined_and_is_away_for_it_has_declined_all_the_same() -> None:
+    gone = agent("a", presence=Presence.AWAY)
+    declined = frozenset({"a"})
+    g = desk("a", "b", overflow="other")
+    other = desk("o", name="other")
+    outcome = assigner(g, gone, agent("b", presence=Presence.AWAY), agent("o"), others=(other,)).assign(
+        request(declined=declined)
+    )
+    assert isinstance(outcome, Assigned)
+    assert (outcome.agent, outcome.step) == ("o", Step.OVERFLOW)
+    alone = assigner(desk("a"), gone).assign(request(declined=declined))
+    assert isinstance(alone, Waiting)
+    assert (alone.cause, alone.all_declined) == (Filter.DECLINED, True)
+
+
+def test_who_was_never_asked_and_is_away_has_not_declined() -> None:
+    people = (agent("a", presence=Presence.AWAY), agent("z", leave=(AWAY,)))
+    outcome = assigner(desk("a", "z"), *people).assign(request(declined=frozenset({"z"})))
+    assert isinstance(outcome, Waiting)
+    assert (outcome.cause, outcome.all_declined) == (Filter.LEAVE, False)
+
+
 def test_a_ticket_that_nobody_can_take_does_not_block_those_behind_it() -> None:
     batch = assigner(desk("a"), agent("a", capacity=100))
     outcomes = batch.assign_all(

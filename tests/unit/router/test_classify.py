@@ -273,3 +273,13 @@ def test_eval_classify_answers_in_the_shape_of_the_contract() -> None:
     expected = answer["expected"]
     assert expected["labels"]["impact"] == {"value": "1", "from": "rule", "rule": "s/outage"}
     assert (expected["priority"], expected["queue"]) == ("2", "net")
+
+
+def test_a_rule_that_writes_what_it_reads_is_explained_by_what_it_read() -> None:
+    calm = rule("calm", {"labels.urgency": 1}, labels={"urgency": 3})
+    loud = rule("loud", {"labels.impact": 3}, labels={"urgency": 1})
+    for matches, first in (("first", {"labels.urgency": "1"}), ("all", {"labels.urgency": "1"})):
+        raised = rule_set(loud, name="raise")
+        decided = classified(routing(raised, rule_set(calm, matches=matches)), {"subject": "x"})
+        assert decided.labels["urgency"].value == "3"
+        assert [one.inputs for one in decided.acted if one.rule == "calm"] == [first]
