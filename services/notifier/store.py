@@ -39,13 +39,15 @@ _NOTIFICATION: copying.Columns = {
 }  # fmt: skip
 _MESSAGE: copying.Columns = {
     "id": copying.number, "version": copying.number, "ticket_id": copying.number, "rule": copying.text,
-    "playbook": copying.number, "event_type": copying.text, "event": copying.json, "recipient": copying.text,
-    "channel": copying.text, "provider": copying.text, "address": copying.text, "locale": copying.text,
-    "urgency": copying.text, "on_unknown": copying.text, "state": copying.text, "valid_until": copying.instant,
-    "attempts": copying.json, "provider_id": copying.text, "event_version": copying.number, "content": copying.json,
-    "reason": copying.text, "gather": copying.text, "epoch": copying.number, "sent_at": copying.instant,
+    "playbook": copying.number, "event_type": copying.text, "recipient": copying.text, "channel": copying.text,
+    "provider": copying.text, "address": copying.text, "locale": copying.text, "urgency": copying.text,
+    "on_unknown": copying.text, "state": copying.text, "valid_until": copying.instant, "attempts": copying.json,
+    "provider_id": copying.text, "event_version": copying.number, "content": copying.json, "reason": copying.text,
+    "gather": copying.text, "epoch": copying.number, "sent_at": copying.instant,
     "created_at": copying.instant,
 }  # fmt: skip
+_OF_THE_LOG = {"event": b"{}"}
+"""What a message is about stands in the log and is read there (`COLUMNS`)."""
 _KNOWN = """
 select n.event_kind, n.event_item, n.event_version, n.recipient, n.channel
 from unnest(%(kinds)s, %(items)s, %(versions)s) as x (kind, item, version)
@@ -64,11 +66,15 @@ _WAITING = """
 select id, event_type, rule, recipient, channel, until, due_at, ticket_id, playbook, event_kind, event_item, event_version
 from notifier.notification where ticket_id = any(%(ids)s) and state = 'planned' order by ticket_id, due_at, id
 """
-_REACHED = "select ticket_id, rule, recipient, state from notifier.message where ticket_id = any(%(ids)s)"
-COLUMNS = """m.id, m.version, m.ticket_id, m.rule, m.playbook, m.event_type, m.event, m.recipient, m.channel, m.provider, m.address,
-    m.locale, m.urgency, m.on_unknown, m.state, m.epoch, m.failures, m.provider_id, m.valid_until, m.attempts,
-    m.created_at, m.event_version, m.gather, m.bundle, m.reason"""
-"""A message as `Row` takes it."""
+_REACHED = """
+select n.ticket_id, m.rule, m.recipient, m.state from notifier.notification n join notifier.message m on m.id = n.message_id
+where n.event_kind = 'ticket' and n.event_item = any(%(ids)s)
+"""
+COLUMNS = """m.id, m.version, m.ticket_id, m.rule, m.playbook, m.event_type, case when m.event <> '{}' then m.event else (
+        select e.data from ledger.event e where e.kind = 'ticket' and e.id = m.ticket_id and e.version = m.event_version) end,
+    m.recipient, m.channel, m.provider, m.address, m.locale, m.urgency, m.on_unknown, m.state, m.epoch, m.failures,
+    m.provider_id, m.valid_until, m.attempts, m.created_at, m.event_version, m.gather, m.bundle, m.reason"""
+"""A message as `Row` takes it. Its event is read where it stands, in the log; earlier versions wrote it here too."""
 _ROWS = f"select {COLUMNS} from notifier.message m where m.id = any(%(ids)s) order by m.id"
 _LOCKED = "select id, version, state, epoch from notifier.message where id = any(%(ids)s) order by id for update"
 _SENDING = """
@@ -96,7 +102,7 @@ returning m.id, m.version
 _TICKETS = "select id, state::text as state from ledger.ticket where id = any(%(ids)s)"
 _DEAD = """
 select d.channel, d.address, d.since, d.reason
-from json_to_recordset(%(rows)s) as x (channel text, address text)
+from unnest(%(channels)s, %(addresses)s) as x (channel, address)
 join notifier.dead_address d on d.channel = x.channel and d.address = x.address
 """
 CARRIED_MOST = 2_000
@@ -108,8 +114,9 @@ select {COLUMNS} from notifier.message m where m.gather = %(key)s and m.state = 
 order by m.id limit %(limit)s for update of m skip locked
 """
 _UNSENT_ABOUT = f"""
-select {COLUMNS} from notifier.message m
-where m.ticket_id = any(%(ids)s) and m.state in ('planned', 'held') and m.event_type = any(%(types)s) and m.bundle is null
+select {COLUMNS} from notifier.notification n join notifier.message m on m.id = n.message_id
+where n.event_kind = 'ticket' and n.event_item = any(%(ids)s) and n.event_type = any(%(types)s)
+  and m.state in ('planned', 'held') and m.bundle is null
   and not exists (select from notifier.message o where o.bundle = m.id)
 order by m.id for update of m skip locked
 """
@@ -140,7 +147,7 @@ def plan(connection: Connection, changes: Changes, ready: Ready) -> set[int]:
     copying.rows(connection, "notifier.notification", _NOTIFICATION, fresh, {"updated_at": "created_at"})
     messages = [row for row in changes.messages if row["id"] in wanted]
     ready(messages)
-    copying.rows(connection, "notifier.message", _MESSAGE, messages, {"updated_at": "created_at"})
+    copying.rows(connection, "notifier.message", _MESSAGE, messages, {"updated_at": "created_at"}, _OF_THE_LOG)
     return {row["id"] for row in messages}
 
 
@@ -276,8 +283,9 @@ def dead(connection: Connection, addresses: Sequence[tuple[str, str]]) -> dict[t
     """Which of these (channel, address) a provider called useless, and the sentence that says so."""
     if not addresses:
         return {}
-    wanted = [{"channel": channel, "address": address} for channel, address in addresses]
-    rows = connection.exec_driver_sql(_DEAD, {"rows": as_json(wanted)})
+    channels, places = zip(*addresses, strict=True)
+    values = {"channels": arrays.Texts(channels), "addresses": arrays.Texts(places)}
+    rows = connection.exec_driver_sql(_DEAD, values)
     return {
         (row.channel, row.address): f"this address was refused on {row.since:%Y-%m-%d %H:%M} UTC ({row.reason})"
         for row in rows

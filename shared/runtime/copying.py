@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -77,11 +78,17 @@ Columns = Mapping[str, Callable[[Any], bytes]]
 
 
 def rows(
-    connection: Connection, table: str, columns: Columns, values: Sequence[Mapping[str, Any]], also: Mapping[str, str]
+    connection: Connection,
+    table: str,
+    columns: Columns,
+    values: Sequence[Mapping[str, Any]],
+    also: Mapping[str, str],
+    fixed: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
-    """Write rows given as mappings; `also` names further columns that repeat one of theirs."""
+    """Write rows given as mappings; `also` names further columns that repeat one of theirs, `fixed` those that never differ."""
     cells = {name: _column(write, [row[name] for row in values]) for name, write in columns.items()}
     written = {**cells, **{name: cells[source] for name, source in also.items()}}
+    written |= {name: [cell] * len(values) for name, cell in fixed.items()}
     lines = [b"\t".join(cells) + b"\n" for cells in zip(*written.values(), strict=True)]
     copy(connection, f"{table} ({', '.join(written)})", lines)
 

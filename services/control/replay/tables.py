@@ -522,7 +522,7 @@ class NotifierTables:
         else:
             self._messages[row["id"]] = row
             on_way.add(row["id"])
-        self.mirror.put("notifier.message", (row["id"],), row)
+        self.mirror.put("notifier.message", (row["id"],), {**row, "event": {}})  # its event stands in the log
 
 
 class Tickets(Protocol):
