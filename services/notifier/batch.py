@@ -43,8 +43,8 @@ class PlannedBatch:
         self.send: dict[int, tuple[str, dict[str, Any], datetime | None]] = {}
         self.rules: dict[int, Compiled] = {}
         self.dead: Mapping[tuple[str, str], str] = {}
-        self.skipped: set[tuple[int, str]] = set()
-        """(event, recipient) whose present step could not be taken: their next step comes at once."""
+        self.skipped: set[tuple[int, int, str]] = set()
+        """(ticket, event, recipient) whose present step could not be taken: their next step comes at once."""
         self.storms: Mapping[str, datetime] = {}
         self.windows: Mapping[str, tuple[datetime, bool]] = {}
         self.begun: set[str] = set()
@@ -110,7 +110,7 @@ class PlannedBatch:
         ticket, now = work.ticket, self.unit.now
         number = self.ids.pop()
         message_id, state, reason, due_at = None, "planned", one.reason, None
-        place = (one.event.version, one.recipient.id)
+        place = (ticket.id, one.event.version, one.recipient.id)
         if reason is not None:
             state = "suppressed"
         elif one.due_at > now and place not in self.skipped:

@@ -16,6 +16,20 @@ WATCHED = """
       templates: {any: {en: {title: done, text: "done {{ ticket.number }}"}}}
     - name: done
 """
+APART = """
+    - name: unwanted
+      on: [ticket.assigned]
+      when: {subject: {contains: [kiosk]}}
+      audience: [{to: [assignee]}]
+      plan: [{channel: sms}]
+      templates: {any: {en: {text: "{{ ticket.number }}"}}}
+    - name: patient
+      on: [ticket.assigned]
+      when: {subject: {contains: [beamer]}}
+      audience: [{to: [assignee]}]
+      plan: [{channel: mail, wait: 10m}]
+      templates: {any: {en: {title: late, text: "{{ ticket.number }}"}}}
+"""
 
 
 def put(door: Door, path: str, key: str, body: dict[str, Any]) -> Any:
@@ -79,3 +93,24 @@ def test_whoever_watches_hears_of_it_and_goes_on_doing_so_when_the_ticket_is_mer
     desk.act(new, c.Resolve(), "sun.li")
     heard = desk.rows("select recipient from notifier.message where ticket_id = %s and rule = 'watched'", new)
     assert [row.recipient for row in heard] == ["li.na"]
+
+
+def test_a_step_that_is_not_taken_hurries_the_next_of_its_own_ticket_only(desk: Desk) -> None:
+    desk.publish_changed(
+        lambda text: text.replace("      on: [ticket.assigned]", "      on: [ticket.merged]").replace(
+            "  rules:\n    - name: assigned\n", f"  rules:{APART}    - name: assigned\n"
+        )
+    )
+    with desk.database.begin() as connection:
+        connection.exec_driver_sql(
+            """update ledger.item set version = version + 1, state = state || '{"preferences": {"unwanted": {"*": "off"}}}'
+            where kind = 'agent' and version > 0"""
+        )
+    desk.deps.directory.forget()
+    desk.open_many([{"subject": subject} for _ in range(12) for subject in ("kiosk", "beamer")])
+    made = desk.rows("select rule, recipient, state from notifier.notification")
+    assert {row.state for row in made if row.rule == "unwanted"} == {"suppressed"}
+    assert {row.state for row in made if row.rule == "patient"} == {"planned"}
+    assert {row.recipient for row in made if row.rule == "unwanted"} & {
+        row.recipient for row in made if row.rule == "patient"
+    }
