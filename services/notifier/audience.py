@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from shared.contracts import events as e
 from shared.contracts.envelope import Recorded
@@ -15,12 +16,14 @@ from shared.ticket.state import Ticket
 REQUESTER = "requester"
 """Recipient id of a ticket's requester, who is no person of the directory."""
 
+ROBOT = "robot:"
+"""Begins the recipient id of a group's robot or of an endpoint."""
+_OF_AN_AGENT = (e.TicketAssigned, e.TicketOffered)
 _CONTACT = {"mail": "email", "sms": "phone"}
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """Somebody to be told. `id` is a person's, `requester`, or `robot:NAME`."""
+class Recipient(msgspec.Struct, frozen=True):
+    """Somebody to be told. `id` is a person's, `requester`, or `robot:NAME`. Made for each promise, so a struct."""
 
     id: str
     contacts: Mapping[str, str]
@@ -31,7 +34,7 @@ class Recipient:
     def address(self, channel: str) -> str | None:
         """Where this channel reaches them; the inbox reaches every person."""
         if channel == "inbox":
-            return self.id if self.id != REQUESTER and not self.id.startswith("robot:") else None
+            return self.id if self.id != REQUESTER and not self.id.startswith(ROBOT) else None
         return self.contacts.get(_CONTACT.get(channel, channel)) or self.contacts.get(channel)
 
 
@@ -46,107 +49,102 @@ def resolve(targets: Iterable[Target], event: Recorded, ticket: Ticket, director
         yield from _RESOLVERS[target.kind](target, event, ticket, directory)
 
 
-def _people(ids: Iterable[str | None], directory: Directory) -> Iterator[Recipient]:
-    for one in ids:
-        person = directory.person(one)
-        if person is not None and person.active:
-            yield of_person(person)
+def _people(ids: Iterable[str | None], directory: Directory) -> list[Recipient]:
+    people = [directory.person(one) for one in ids]
+    return [of_person(person) for person in people if person is not None and person.active]
 
 
-def _assignee(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _assignee(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    who = ticket.assignee
-    if isinstance(data, e.TicketAssigned | e.TicketOffered):
-        who = data.agent
-    elif isinstance(data, e.NodeStalled):
-        who = data.owner
-    yield from _people([who], directory)
+    if isinstance(data, _OF_AN_AGENT):
+        return _people([data.agent], directory)
+    return _people([data.owner if isinstance(data, e.NodeStalled) else ticket.assignee], directory)
 
 
-def _previous(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _previous(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    yield from _people([data.from_agent if isinstance(data, e.TicketTransferred) else ticket.last_assignee], directory)
+    return _people([data.from_agent if isinstance(data, e.TicketTransferred) else ticket.last_assignee], directory)
 
 
-def _group(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from (of_person(one) for one in directory.members(target.value or ticket.group))
+def _group(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return [of_person(one) for one in directory.members(target.value or ticket.group)]
 
 
-def _lead(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from _people([directory.lead(target.value or ticket.group)], directory)
+def _lead(target: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return _people([directory.lead(target.value or ticket.group)], directory)
 
 
-def _manager(target: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _manager(target: Target, event: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
     owner = ticket.assignee or getattr(event.data, "owner", None)
-    yield from _people([directory.manager(owner, int(target.value or 1))], directory)
+    return _people([directory.manager(owner, int(target.value or 1))], directory)
 
 
-def _requester(_t: Target, _e: Recorded, ticket: Ticket, _d: Directory) -> Iterator[Recipient]:
+def _requester(_t: Target, _e: Recorded, ticket: Ticket, _d: Directory) -> list[Recipient]:
     asked = ticket.requester
     if asked.automated:
-        return
+        return []
     contacts = {name: value for name, value in (("email", asked.email), ("phone", asked.phone)) if value}
-    yield Recipient(REQUESTER, contacts, asked.name or "")
+    return [Recipient(REQUESTER, contacts, asked.name or "")]
 
 
-def _mentioned(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _mentioned(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    yield from _people(data.people if isinstance(data, e.TicketMentioned) else (), directory)
+    return _people(data.people if isinstance(data, e.TicketMentioned) else (), directory)
 
 
-def _targets(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _targets(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
     if isinstance(data, e.EscalationStepped):
-        yield from _people(dict.fromkeys((*data.targets, *data.reminded)), directory)
-    elif isinstance(data, e.EscalationExhausted):
-        yield from _people([data.fallback], directory)
+        return _people(dict.fromkeys((*data.targets, *data.reminded)), directory)
+    return _people([data.fallback], directory) if isinstance(data, e.EscalationExhausted) else []
 
 
-def _copies(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _copies(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    yield from _people(data.copies if isinstance(data, e.EscalationStepped) else (), directory)
+    return _people(data.copies if isinstance(data, e.EscalationStepped) else (), directory)
 
 
-def _urged(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _urged(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    yield from _people([data.urged] if isinstance(data, e.EscalationStepped) else (), directory)
+    return _people([data.urged] if isinstance(data, e.EscalationStepped) else (), directory)
 
 
-def _webhooks(_t: Target, event: Recorded, _ticket: Ticket, _d: Directory) -> Iterator[Recipient]:
+def _webhooks(_t: Target, event: Recorded, _ticket: Ticket, _d: Directory) -> list[Recipient]:
     data = event.data
-    for name in data.webhooks if isinstance(data, e.EscalationStepped) else ():
-        yield Recipient(f"robot:{name}", {"robot": name, "webhook": name})
+    names = data.webhooks if isinstance(data, e.EscalationStepped) else ()
+    return [Recipient(f"{ROBOT}{name}", {"robot": name, "webhook": name}) for name in names]
 
 
-def _task(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
+def _task(_t: Target, event: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
     data = event.data
-    if isinstance(data, e.TaskOpened | e.TaskClosed):
-        task = next((one for one in ticket.tasks if one.id == data.task), None)
-        yield from _people((one.person for one in task.members) if task is not None else (), directory)
+    if not isinstance(data, e.TaskOpened | e.TaskClosed):
+        return []
+    task = next((one for one in ticket.tasks if one.id == data.task), None)
+    return _people((one.person for one in task.members) if task is not None else (), directory)
 
 
-def _actor(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from _people([event.actor.id if event.actor.kind == "person" else None], directory)
+def _actor(_t: Target, event: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return _people([event.actor.id if event.actor.kind == "person" else None], directory)
 
 
-def _person(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from _people([target.value], directory)
+def _person(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return _people([target.value], directory)
 
 
-def _role(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from _people(directory.role(target.value), directory)
+def _role(target: Target, _e: Recorded, _ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return _people(directory.role(target.value), directory)
 
 
-def _robot(target: Target, *_: Any) -> Iterator[Recipient]:
-    name = f"robot:{target.value}"
-    yield Recipient(name, {"robot": target.value, "webhook": target.value})
+def _robot(target: Target, *_: Any) -> list[Recipient]:
+    name = f"{ROBOT}{target.value}"
+    return [Recipient(name, {"robot": target.value, "webhook": target.value})]
 
 
-def _watchers(_t: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> Iterator[Recipient]:
-    yield from _people(ticket.watchers, directory)
+def _watchers(_t: Target, _e: Recorded, ticket: Ticket, directory: Directory) -> list[Recipient]:
+    return _people(ticket.watchers, directory)
 
 
-_RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], Iterator[Recipient]]] = {
+_RESOLVERS: dict[str, Callable[[Target, Recorded, Ticket, Directory], list[Recipient]]] = {
     "assignee": _assignee,
     "previous_assignee": _previous,
     "group": _group,

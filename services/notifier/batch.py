@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from services.notifier import metrics
-from services.notifier.audience import REQUESTER, Recipient, of_person, resolve
+from services.notifier.audience import REQUESTER, ROBOT, Recipient, of_person, resolve
 from services.notifier.calling_off import CLOCK_EVENTS, OFF, call_off, cancelled_in
 from services.notifier.errors import TemplateError
 from services.notifier.facts import NO_LINKS, facts
@@ -20,7 +20,7 @@ from services.notifier.planning import Planned, address_of, choose, over, plan, 
 from services.notifier.rows import Changes, Tables, of_planned
 from services.notifier.wishes import Wish, wish
 from shared.contracts import events as e
-from shared.contracts.envelope import New
+from shared.contracts.envelope import New, Recorded
 from shared.directory.people import Directory
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
@@ -49,6 +49,7 @@ class PlannedBatch:
         self.windows: Mapping[str, tuple[datetime, bool]] = {}
         self.begun: set[str] = set()
         self.masks: dict[int, Any] = {}
+        self.told: tuple[Recorded | None, dict[str, Any]] = (None, {})
         self.counts: Counter[tuple[str, str, str]] = Counter()
         """(channel, provider, outcome): shown once it is committed."""
 
@@ -56,7 +57,7 @@ class PlannedBatch:
         unit, seen = self.unit, [work.id for work in self.batch if work.seen > 0]
         waiting = self.tables.waiting(unit.connection, seen) if seen else {}
         reached = self.tables.reached(unit.connection, list(waiting)) if waiting else {}
-        planned = [(work, list(self._plan(work))) for work in self.batch]
+        planned = [(work, self._plan(work)) for work in self.batch]
         count = 2 * sum(len(found) for _, found in planned) + sum(len(found) for found in waiting.values())
         self.ids = self.deps.ids.take(unit.connection, count) if count else []
         self.dead = self.tables.dead(unit.connection, self._addresses(planned, waiting))
@@ -83,36 +84,41 @@ class PlannedBatch:
     ) -> list[tuple[str, str]]:
         """Every (channel, address) that this batch may write to."""
         pairs = {
-            (one.channel, self._address(work.ticket, one.recipient, one.channel))
+            (one.channel, self._address(work.ticket, one.recipient.id, one.channel, one.address))
             for work, found in planned
             for one in found
+            if one.channel != "inbox"
         }
         for work, _ in planned:
             for step, _row in waiting.get(work.id, ()):
                 recipient = self._recipient(work.ticket, step.recipient) if step.due_at <= self.unit.now else None
-                if recipient is not None:
-                    pairs.add((step.channel, self._address(work.ticket, recipient, step.channel)))
-        return [(channel, address) for channel, address in pairs if address is not None and channel != "inbox"]
+                if recipient is not None and step.channel != "inbox":
+                    own = recipient.address(step.channel)
+                    pairs.add((step.channel, self._address(work.ticket, recipient.id, step.channel, own)))
+        return [(channel, address) for channel, address in pairs if address is not None]
 
-    def _address(self, ticket: Ticket, recipient: Recipient, channel: str) -> str | None:
-        return address_of(recipient, channel, self._compiled(ticket.playbook).providers.get(channel, ()))
+    def _address(self, ticket: Ticket, recipient: str, channel: str, own: str | None) -> str | None:
+        """Where a message goes; `own` is the recipient's address for the channel."""
+        if not recipient.startswith(ROBOT):
+            return own
+        return address_of(recipient, own, self._compiled(ticket.playbook).providers.get(channel, ()))
 
     def _compiled(self, number: int) -> Compiled:
         if number not in self.rules:
             self.rules[number] = compiled(self.deps.playbooks.get(self.unit.connection, number))
         return self.rules[number]
 
-    def _plan(self, work: Work) -> Sequence[Planned]:
-        return list(plan(work.events, work.ticket, self._compiled(work.ticket.playbook).rules, self.directory))
+    def _plan(self, work: Work) -> list[Planned]:
+        return plan(work.events, work.ticket, self._compiled(work.ticket.playbook).rules, self.directory)
 
     def _keep(self, work: Work, one: Planned) -> datetime | None:
         """A notification row; a message where its turn is now. Returns when its turn comes otherwise."""
         ticket, now = work.ticket, self.unit.now
         number = self.ids.pop()
-        message_id, state, reason, due_at = None, "planned", one.reason, None
+        message_id, state, reason, due_at = None, "planned", None, None
         place = (ticket.id, one.event.version, one.recipient.id)
-        if reason is not None:
-            state = "suppressed"
+        if one.address is None:
+            state, reason = "suppressed", f"no address for {one.channel}"
         elif one.due_at > now and place not in self.skipped:
             due_at = one.due_at
         else:
@@ -121,14 +127,14 @@ class PlannedBatch:
             if wished.hold_until is not None:
                 due_at, reason = wished.hold_until, wished.reason
             else:
-                event = msgspec.to_builtins(one.event.data)
                 message_id, reason = (
                     (None, wished.off)
                     if wished.off is not None
                     else self._message(
-                        ticket, one.rule.name, one.event.type, one.event.version, event, one.recipient, one.channel
+                        ticket, one.rule, one.event.type, one.event.version, self._data(one.event), one.recipient,
+                        one.channel, one.address,
                     )
-                )
+                )  # fmt: skip
                 state = "suppressed" if message_id is None else "sent"
         if state == "suppressed" and one.due_at <= now:
             self.skipped.add(place)
@@ -162,7 +168,7 @@ class PlannedBatch:
         """Waiting steps: cancelled by what happened meanwhile, sent when due, else waited for."""
         dues: list[datetime | None] = []
         ticket = work.ticket
-        cancelled = cancelled_in(work)
+        cancelled = cancelled_in(work) if waiting else {}
         for step, row in waiting:
             why = over(step, ticket, reached)
             if why is None and cancelled and step.event_type in CLOCK_EVENTS and self._metric(row) in cancelled:
@@ -203,7 +209,15 @@ class PlannedBatch:
         if wished.hold_until is not None:
             return None, wished.reason, wished.hold_until
         data = self.tables.event(self.unit.connection, row.event_kind, row.event_item, row.event_version)
-        return *self._message(ticket, row.rule, row.event_type, row.event_version, data, recipient, row.channel), None
+        own = recipient.address(row.channel)
+        made = self._message(ticket, rule, row.event_type, row.event_version, data, recipient, row.channel, own)
+        return *made, None
+
+    def _data(self, event: Recorded) -> dict[str, Any]:
+        """An event's data as templates name it: built once for all who are told of it, one after the other."""
+        if self.told[0] is not event:
+            self.told = event, msgspec.to_builtins(event.data)
+        return self.told[1]
 
     def _rule(self, ticket: Ticket, event_type: str, name: str) -> Rule | None:
         rules = self._compiled(ticket.playbook).rules.get(event_type, ())
@@ -239,6 +253,8 @@ class PlannedBatch:
         self.windows = self.tables.windows(unit.connection, [one for one in wanted if one is not None], now)
 
     def _window(self, ticket: Ticket, rule: Rule, recipient: str, channel: str, late: bool) -> Window | None:
+        if rule.digest is None and not late and not self.storms:
+            return None
         return window(
             rule, recipient, channel, late=late, source=ticket.source, storm_until=self.storms.get(ticket.source),
             now=self.unit.now,
@@ -260,28 +276,28 @@ class PlannedBatch:
     def _recipient(self, ticket: Ticket, name: str) -> Recipient | None:
         if name == REQUESTER:
             return next(iter(resolve([Target("requester", "")], None, ticket, self.directory)), None)  # type: ignore[arg-type]
-        if name.startswith("robot:"):
-            return next(iter(resolve([Target("robot", name[6:])], None, ticket, self.directory)), None)  # type: ignore[arg-type]
+        if name.startswith(ROBOT):
+            return next(iter(resolve([Target("robot", name.removeprefix(ROBOT))], None, ticket, self.directory)), None)  # type: ignore[arg-type]
         person = self.directory.person(name)
         return None if person is None or not person.active else of_person(person)
 
     def _message(
         self,
         ticket: Ticket,
-        rule_name: str,
+        rule: Rule,
         event_type: str,
         event_version: int,
         event: dict[str, Any],
         recipient: Recipient,
         channel: str,
+        own: str | None,
     ) -> tuple[int | None, str | None]:
         """A message now: (its id, None), or (None, why not)."""
         known, now = self._compiled(ticket.playbook), self.unit.now
-        address, number = self._address(ticket, recipient, channel), self.ids.pop()
+        address, number = self._address(ticket, recipient.id, channel, own), self.ids.pop()
         provider = choose(serving(known.providers.get(channel, ()), recipient.id), number)
         if address is None or provider is None or (channel, address) in self.dead:
             return None, self._unreachable(channel, address)
-        rule = next(one.rule for one in known.rules[event_type] if one.rule.name == rule_name)
         inbox = provider.driver == "inbox"
         collected = None
         if not inbox:
@@ -289,7 +305,7 @@ class PlannedBatch:
         content = None
         if inbox:
             try:
-                content = self._content(ticket, rule_name, event_type, event, recipient, channel)
+                content = self._content(ticket, rule.name, event_type, event, recipient, channel)
             except TemplateError as error:
                 return None, f"template: {error}"[:300]
             self.inbox.append(number)
@@ -297,7 +313,7 @@ class PlannedBatch:
             "id": number,
             "version": 1 if inbox else 0,
             "ticket_id": ticket.id,
-            "rule": rule_name,
+            "rule": rule.name,
             "playbook": ticket.playbook,
             "event_type": event_type,
             "event": event,

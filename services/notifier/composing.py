@@ -36,14 +36,15 @@ class Composer:
     now: datetime
     linked: list[dict[str, Any]] = field(default_factory=list)
     said: dict[tuple[Any, ...], Content] = field(default_factory=dict)
-    """Words that are the same for every recipient of an event, made once for a batch."""
+    """Words that are the same for every recipient of an event, and on several channels, made once for a batch."""
 
     def content(self, row: Row, playbook: Playbook, provider: Provider) -> Content:
         """The words of one message; raises `TemplateError`."""
         template = compiled(playbook).catalogue.find(row.rule, row.channel, row.locale)
         if template.personal or row.event_version is None:
             return self._made(row, playbook, provider, template)
-        key = (template, row.ticket_id, row.event_type, row.event_version, row.playbook, provider.name)
+        # the template is its playbook's and its rule's, so that these need no names here
+        key = (template, row.ticket_id, row.event_version, provider.name if template.by_provider else "")
         found = self.said.get(key)
         if found is None:
             found = self.said[key] = self._made(row, playbook, provider, template)

@@ -44,8 +44,8 @@ def _compile(playbook: Playbook) -> Compiled:
     rules = tuple(
         CompiledRule(
             rule,
-            playbook.condition(rule.when),
-            tuple(playbook.condition(audience.when) for audience in rule.audience),
+            playbook.condition(rule.when) if rule.when else None,
+            tuple((one.targets, playbook.condition(one.when) if one.when else None) for one in rule.audience),
         )
         for rule in playbook.document.messages.rules
     )

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from services.notifier.audience import Recipient, resolve
+from services.notifier.audience import ROBOT, Recipient, resolve
 from shared.contracts.envelope import Recorded
 from shared.directory.people import Directory
 from shared.playbook.livefacts import live_facts
-from shared.playbook.messages import Provider, Rule
+from shared.playbook.messages import Provider, Rule, Target
 from shared.ticket.state import Ticket
 
 Condition = Callable[[Mapping[str, Any]], bool]
@@ -22,23 +22,23 @@ Condition = Callable[[Mapping[str, Any]], bool]
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A message rule with its conditions compiled; `audiences[i]` goes with `rule.audience[i]`."""
+    """A message rule with its conditions compiled (None: none is made), and whom it tells, each part under its own."""
 
     rule: Rule
-    when: Condition
-    audiences: tuple[Condition, ...]
+    when: Condition | None
+    audiences: tuple[tuple[tuple[Target, ...], Condition | None], ...]
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One notification: `due_at` when its channel's turn comes; `reason` when it is suppressed."""
+    """One notification: `due_at` when its channel's turn comes; `address` where the recipient has one for the channel."""
 
     event: Recorded
     rule: Rule
     recipient: Recipient
     channel: str
     due_at: datetime
-    until: str | None = None
-    reason: str | None = None
+    until: str | None
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +56,43 @@ class Waiting:
 
 def plan(
     events: Iterable[Recorded], ticket: Ticket, rules: Mapping[str, Sequence[CompiledRule]], directory: Directory
-) -> Iterator[Planned]:
+) -> list[Planned]:
     """Notifications for new events: the first rule that fits each (event, recipient, channel) speaks."""
-    facts: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}  # gathered once a condition asks for them
+
+    def holds(when: Condition | None) -> bool:
+        if when is not None and not facts:
+            facts.update(live_facts(ticket))
+        return when is None or when(facts)
+
+    found: list[Planned] = []
     for event in events:
-        listening = rules.get(event.type)
-        if not listening:
-            continue
-        if facts is None:
-            facts = live_facts(ticket)
         seen: set[tuple[str, str]] = set()
-        for one in listening:
-            if not one.when(facts):
-                continue
-            for planned in _steps(one, event, ticket, directory, facts):
-                key = (planned.recipient.id, planned.channel)
-                if key not in seen:
-                    seen.add(key)
-                    yield planned
+        for one in rules.get(event.type, ()):
+            if holds(one.when):
+                found += _steps(one, event, ticket, directory, holds, seen)
+    return found
 
 
 def _steps(
-    one: CompiledRule, event: Recorded, ticket: Ticket, directory: Directory, facts: Mapping[str, Any]
+    one: CompiledRule,
+    event: Recorded,
+    ticket: Ticket,
+    directory: Directory,
+    holds: Callable[[Condition | None], bool],
+    seen: set[tuple[str, str]],
 ) -> Iterator[Planned]:
-    for audience, when in zip(one.rule.audience, one.audiences, strict=True):
-        if not when(facts):
+    rule, at = one.rule, event.recorded_at
+    for targets, when in one.audiences:
+        if not holds(when):
             continue
-        for recipient in resolve(audience.targets, event, ticket, directory):
-            for step in one.rule.plan:
-                due_at = event.recorded_at + step.wait if step.wait else event.recorded_at
-                no_address = recipient.address(step.channel) is None
-                reason = f"no address for {step.channel}" if no_address else None
-                yield Planned(event, one.rule, recipient, step.channel, due_at, step.until, reason)
+        for recipient in resolve(targets, event, ticket, directory):
+            for step in rule.plan:
+                channel = step.channel
+                if (recipient.id, channel) not in seen:
+                    seen.add((recipient.id, channel))
+                    due_at = at + step.wait if step.wait else at
+                    yield Planned(event, rule, recipient, channel, due_at, step.until, recipient.address(channel))
 
 
 def over(waiting: Waiting, ticket: Ticket, reached: Mapping[tuple[str, str], str]) -> str | None:
@@ -111,15 +116,14 @@ def over(waiting: Waiting, ticket: Ticket, reached: Mapping[tuple[str, str], str
 
 def serving(providers: Sequence[Provider], recipient: str) -> Sequence[Provider]:
     """Who may carry a channel's messages to somebody: a robot or endpoint that a provider is named for, that one alone."""
-    if not recipient.startswith("robot:"):
+    if not recipient.startswith(ROBOT):
         return providers
-    return [one for one in providers if one.name == recipient.removeprefix("robot:")] or providers
+    return [one for one in providers if one.name == recipient.removeprefix(ROBOT)] or providers
 
 
-def address_of(recipient: Recipient, channel: str, providers: Sequence[Provider]) -> str | None:
-    """Where a channel reaches somebody; an endpoint that a chain calls is the `base_url` of the provider of its name."""
-    address = recipient.address(channel)
-    if recipient.id != f"robot:{address}":
+def address_of(recipient: str, address: str | None, providers: Sequence[Provider]) -> str | None:
+    """Where to reach a recipient whose own is `address`; of an endpoint that a chain calls, its provider's `base_url`."""
+    if recipient != f"robot:{address}":
         return address
     return next((one.base_url for one in providers if (one.name, one.driver) == (address, "webhook")), address)
 

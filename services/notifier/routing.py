@@ -125,7 +125,7 @@ class Routes:
         return Wait(until, f"no provider can be reached now ({names})")
 
     def _limited(self, row: Row, provider: Provider, jitter: float) -> Wait | None:
-        if self.taken[provider.name] >= self.room.get(provider.name, 1 << 30):
+        if provider.name in self.room and self.taken[provider.name] >= self.room[provider.name]:
             return Wait(self.now + TURN * (1 + jitter), f"waits for its turn at {provider.name}", briefly=True)
         if not self.budget.allows(provider.name, self.now, retry=is_retry(row)):
             return Wait(self.now + BUDGET_WAIT * (0.5 + jitter), f"the retry budget of {provider.name} is used up")

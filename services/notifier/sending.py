@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -146,7 +146,6 @@ class SendMessages:
 @dataclass(slots=True)
 class _Found:
     jobs: list[Job] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
     polls: list[Job] = field(default_factory=list)
     bundled: list[Written] = field(default_factory=list)
 
@@ -190,7 +189,8 @@ class _Batch:
             over[work.id] = self._wait(work, row, capped[work.id]) if work.id in capped else self._send(work, row)
         if self.marked.jobs:
             jobs = self.marked.jobs
-            self.tables.sending(unit.connection, self.marked.rows)
+            marked = [{"id": one.row.id, "epoch": one.epoch, "provider": one.called, "at": unit.now} for one in jobs]
+            self.tables.sending(unit.connection, marked)
             self.tables.keep_links(unit.connection, self.composer.linked)
             unit.after_commit.append(lambda: self.handler.hand_over(jobs))
         if self.marked.polls:
@@ -205,29 +205,29 @@ class _Batch:
         """Whatever can go now; where anything speaks against it, its lane decides."""
         unit, rows = self.unit, list(self.rows.values())
         capped = caps.waits(unit, self.deps, rows, self.tables)
-        leases = [None if row.id in capped else self._goes(row) for row in rows]
+        for row in rows:
+            if row.id not in capped:
+                self._goes(row)
         jobs = self.marked.jobs
         if not jobs:
             return {}
         self.tables.keep_links(unit.connection, self.composer.linked)
         unit.after_commit.append(lambda: self.handler.hand_over(jobs, patient=False))
-        called = {job.row.id: job.called for job in jobs}
-        return {
-            row.id: Marked(called[row.id], lease) for row, lease in zip(rows, leases, strict=True) if lease is not None
-        }
+        marks = {name: Marked(name, lease) for name, (lease, _, _) in self.leases.items()}
+        return {job.row.id: marks[job.called] for job in jobs}
 
-    def _goes(self, row: Row) -> datetime | None:
-        """Mark a message; the end of its lease, or None."""
+    def _goes(self, row: Row) -> None:
+        """Mark a message that can go now."""
         playbook, known = self._known(row)
         candidates = serving(known.providers.get(row.channel, ()), row.recipient)
         found = self.routes.choose(row, candidates, chance.fraction()) if candidates else None
         if not isinstance(found, Provider):
-            return None
+            return
         try:
             content = self.composer.content(row, playbook, found)
         except TemplateError:
-            return None
-        return self._mark(row, found, content)
+            return  # its lane says what is wrong with it
+        self._mark(row, found, content)
 
     # ---- what is not sent --------------------------------------------------------------------------------------------
 
@@ -361,9 +361,7 @@ class _Batch:
             attempted_at=None if first is None else datetime.fromisoformat(str(first)),
             provider_id=row.provider_id,
         )
-        job = Job(row, row.epoch + 1, provider, message, look, known[1], carries, known[2])
-        self.marked.jobs.append(job)
-        self.marked.rows.append({"id": row.id, "epoch": job.epoch, "provider": provider.name, "at": self.unit.now})
+        self.marked.jobs.append(Job(row, row.epoch + 1, provider, message, look, known[1], carries, known[2]))
         return known[0]
 
     def _lease(self, provider: Provider) -> tuple[datetime, bool, bool]:

@@ -156,6 +156,11 @@ class Text:
         except TemplateSyntaxError as error:
             raise TemplateError(f"{where}: line {error.lineno}: {error.message}") from error
 
+    @property
+    def varies(self) -> bool:
+        """Whether it says anything of what it is rendered with."""
+        return self._template is not None
+
     def _quick(self, facts: Mapping[str, Any]) -> str | None:
         """The text without Jinja; None where something is missing or no mapping, which Jinja then says better."""
         found = []
@@ -236,17 +241,20 @@ class CompiledTemplate:
     """
 
     __slots__ = (
-        "_buttons", "_html", "_markdown", "_text", "_title", "_url", "_url_label", "_variables", "actions", "codes", "linked",
-        "personal",
+        "_buttons", "_constant", "_parts", "_variables", "actions", "by_provider", "codes", "linked", "personal",
     )  # fmt: skip
 
     def __init__(self, template: Template, where: str) -> None:
-        self._title = Text(_LINE, template.title, f"{where}.title")
-        self._text = Text(_PLAIN, template.text, f"{where}.text")
-        self._html = Text(_HTML, template.html, f"{where}.html")
-        self._markdown = Text(_MARK, template.markdown, f"{where}.markdown")
-        self._url = Text(_LINE, template.url, f"{where}.url")
-        self._url_label = Text(_LINE, template.url_label, f"{where}.url_label")
+        parts = {
+            "title": Text(_LINE, template.title, f"{where}.title"),
+            "text": Text(_PLAIN, template.text, f"{where}.text"),
+            "html": Text(_HTML, template.html, f"{where}.html"),
+            "markdown": Text(_MARK, template.markdown, f"{where}.markdown"),
+            "url": Text(_LINE, template.url, f"{where}.url"),
+            "url_label": Text(_LINE, template.url_label, f"{where}.url_label"),
+        }
+        self._parts = [(name, text) for name, text in parts.items() if text.varies]
+        self._constant: dict[str, Any] = {name: text.render({}) for name, text in parts.items() if not text.varies}
         self._variables = {
             name: Text(_LINE, source, f"{where}.variables.{name}") for name, source in template.variables.items()
         }
@@ -255,9 +263,10 @@ class CompiledTemplate:
             for button in template.buttons
         ]
         self.codes = template.template
+        self.by_provider = not isinstance(self.codes, str)
+        """Whether its words differ between providers."""
         texts = [
-            self._title, self._text, self._html, self._markdown, self._url, self._url_label, *self._variables.values(),
-            *(text for label, url, _ in self._buttons for text in (label, url)),
+            *parts.values(), *self._variables.values(), *(text for label, url, _ in self._buttons for text in (label, url)),
         ]  # fmt: skip
         names = frozenset[str]().union(*(text.names for text in texts))
         offered = {name.removeprefix("links.") for name in names if name.startswith("links.")}
@@ -273,15 +282,11 @@ class CompiledTemplate:
         codes = self.codes
         values: Mapping[str, str] = facts.get("action_values", {})
         urls: Mapping[str, str] = facts.get("action_urls", {})
+        said = self._constant | {name: text.render(facts) for name, text in self._parts}
         return Content(
-            title=self._title.render(facts),
-            text=self._text.render(facts),
-            html=self._html.render(facts),
-            markdown=self._markdown.render(facts),
-            url=self._url.render(facts),
-            url_label=self._url_label.render(facts),
+            **said,
             template=codes if isinstance(codes, str) else codes.get(provider, ""),
-            variables={name: text.render(facts) for name, text in self._variables.items()},
+            variables={name: text.render(facts) for name, text in self._variables.items()} if self._variables else {},
             buttons=tuple(
                 Button(label.render(facts), url.render(facts) or urls.get(action, ""), values.get(action, action))
                 for label, url, action in self._buttons

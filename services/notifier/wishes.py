@@ -52,12 +52,14 @@ def wish(rule: Rule, event_type: str, channel: str, person: Person | None, direc
 
 
 def _off(rule: Rule, event_type: str, channel: str, person: Person, directory: Directory) -> str | None:
-    said = choice(person.preferences, rule.name, event_type, channel)
+    said = choice(person.preferences, rule.name, event_type, channel) if person.preferences else None
     if said is not None:
         return f"turned off by {person.id} ({said[1]})" if said[0] == "off" else None
     for name in person.groups:
         group = directory.groups.get(name)
-        said = None if group is None else choice(group.preferences, rule.name, event_type, channel)
+        if group is None or not group.preferences:
+            continue
+        said = choice(group.preferences, rule.name, event_type, channel)
         if said is not None:
             return f"turned off by the team {name} ({said[1]})" if said[0] == "off" else None
     return None

@@ -109,18 +109,12 @@ class Texts(Column):
     __slots__ = ()
 
     def encoded(self) -> list[bytes]:
-        known: dict[str | None, bytes] = {None: _NONE}  # most columns say the same again and again
         if self.values and self.values.count(self.values[0]) == len(self.values):
             one = self.values[0]
             return [_NONE if one is None else _length(len(data := one.encode())) + data] * len(self.values)
-        found = []
-        for one in self.values:
-            written = known.get(one)
-            if written is None:
-                data = one.encode()
-                written = known[one] = _length(len(data)) + data
-            found.append(written)
-        return found
+        # most columns say the same again and again
+        written = {one: _NONE if one is None else _length(len(data := one.encode())) + data for one in set(self.values)}
+        return [written[one] for one in self.values]
 
 
 class Jsons(Column):

@@ -101,15 +101,12 @@ def _column(write: Callable[[Any], bytes], values: Sequence[Any]) -> list[bytes]
         return [write(first)] * len(values)
     if write is number:
         return [NULL if one is None else b"%d" % one for one in values]
-    known: dict[Any, bytes] = {}
-    found = []
-    for one in values:
-        key = id(one) if write is json else one  # the values outlive this, so that no other can have the same
-        field = known.get(key)
-        if field is None:
-            field = known[key] = write(one)
-        found.append(field)
-    return found
+    if write is json:
+        known = {id(one): one for one in values}  # the values outlive this, so that no other can have the same
+        written = {key: write(one) for key, one in known.items()}
+        return [written[id(one)] for one in values]
+    fields = {one: write(one) for one in set(values)}
+    return [fields[one] for one in values]
 
 
 def copy(connection: Connection, target: str, lines: Sequence[bytes]) -> None:
