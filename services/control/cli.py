@@ -12,7 +12,7 @@ from shared.runtime.settings import BadSetting
 
 COMMANDS = (
     "up", "run", "migrate", "check", "apply", "push", "explain", "eval", "classifier", "forecast", "audit", "doctor",
-    "demo", "replay", "flow",
+    "demo", "replay", "flow", "key",
 )  # fmt: skip
 
 

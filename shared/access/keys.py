@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from shared.access.principals import Principal
 from shared.runtime.clock import monotonic
@@ -47,6 +49,21 @@ def exists(connection: Connection, role: str) -> bool:
             "select exists (select from access.api_key where %s = any(roles) and revoked_at is null)", (role,)
         ).scalar_one()
     )
+
+
+def listed(connection: Connection) -> Sequence[Row[Any]]:
+    """Every key, also revoked ones, as `id, name, roles, person, act_for, revoked_at` (UTC)."""
+    return connection.exec_driver_sql(
+        "select id, name, roles, person, act_for, revoked_at at time zone 'UTC' as revoked_at from access.api_key order by id"
+    ).all()
+
+
+def revoke(connection: Connection, key_id: int) -> bool:
+    """Refuse a key from now on; whoever remembers it does so for `CACHE_SECONDS`. False: there is none in force."""
+    done = connection.exec_driver_sql(
+        "update access.api_key set revoked_at = clock_timestamp() where id = %s and revoked_at is null", (key_id,)
+    )
+    return done.rowcount == 1
 
 
 @dataclass(slots=True)
