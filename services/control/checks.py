@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time, timedelta
+from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -59,7 +60,8 @@ def _names(wanted: Iterable[tuple[Path_, str | None]], known: Iterable[str], wha
     names = set(known)
     for path, name in wanted:
         if name is not None and name not in names:
-            yield path, f"unknown {what} {name!r}", False
+            near = get_close_matches(name, names, 1)
+            yield path, f"unknown {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), False
 
 
 def _lanes(playbook: Playbook) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from services.control.checks import problems_of
+from services.control.misfits import misfit
 from shared.calendar.spec import CalendarSpec
 from shared.contracts.envelope import Actor, New
 from shared.contracts.events import AgentChanged, PlaybookPublished
@@ -97,7 +98,7 @@ def _decode(source: Source) -> Document:
     try:
         return decode({"name": source.name, **source.sections}, Document)
     except msgspec.ValidationError as error:
-        raise BadPlaybook([_validation(source, (), error)]) from error
+        raise BadPlaybook([_validation(source, (), error, Document)]) from error
 
 
 def _section_problems(source: Source, name: str, value: Any, kind: Any) -> list[Problem]:
@@ -112,19 +113,13 @@ def _section_problems(source: Source, name: str, value: Any, kind: Any) -> list[
         try:
             decode(one, wanted)
         except msgspec.ValidationError as error:
-            problems.append(_validation(source, path, error))
+            problems.append(_validation(source, path, error, wanted))
     return problems
 
 
-def _validation(source: Source, path: tuple[str | int, ...], error: msgspec.ValidationError) -> Problem:
-    reason, _, where = str(error).partition(" - at `")
-    steps: list[str | int] = []
-    for part in where.rstrip("`").removeprefix("key in ").lstrip("$").replace("[", ".[").split("."):
-        if part.startswith("[") and part[1:-1].isdigit():
-            steps.append(int(part[1:-1]))
-        elif part and not part.startswith("[..."):
-            steps.append(part)
-    return source.problem((*path, *steps), reason)
+def _validation(source: Source, path: tuple[str | int, ...], error: msgspec.ValidationError, kind: Any) -> Problem:
+    below, reason = misfit(error, kind)
+    return source.problem((*path, *below), reason)
 
 
 def _calendars(

@@ -118,6 +118,7 @@ def _rule_set(place: int, spec: RuleSetSpec, routing: Routing, schema: Schema) -
     for number, rule in enumerate(spec.rules):
         here = f"{path}.rules[{number}]"
         yield from _actions(f"{here}.then", rule.then, routing)
+        yield from _held(f"{here}.then.hold", rule.then, schema)
         if rule.default and rule.when is not None:
             yield Problem(f"{here}.when", "the default rule holds when no other does; it has no condition")
         elif not rule.default and rule.when is None:
@@ -160,9 +161,19 @@ def _actions(path: str, then: Actions, routing: Routing) -> Iterator[Problem]:
         yield from _unknown(f"{path}.model.label", then.model.label, dimensions, "dimension")
     if then.weight is not None and then.weight <= 0:
         yield Problem(f"{path}.weight", "a ticket that takes nothing of a capacity; weights are above 0")
-    if then.hold is not None and then.hold.at_least < 1:
-        yield Problem(f"{path}.hold.at_least", "at least 1")
     yield from _demand(path, then, routing)
+
+
+def _held(path: str, then: Actions, schema: Schema) -> Iterator[Problem]:
+    """What is counted is a fact that there is: a ticket without it is never held."""
+    if then.hold is None:
+        return
+    if then.hold.at_least < 1:
+        yield Problem(f"{path}.at_least", "at least 1")
+    try:
+        schema.get(then.hold.per, f"{path}.per")
+    except ConditionError as error:
+        yield Problem(error.path, error.reason)
 
 
 def _demand(path: str, then: Actions, routing: Routing) -> Iterator[Problem]:

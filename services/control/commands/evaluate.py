@@ -46,7 +46,12 @@ def run(args: argparse.Namespace) -> int:
         if not line.strip():
             continue
         try:
-            answer = evaluate(orjson.loads(line))
+            case = orjson.loads(line)
+            if not isinstance(case, dict):
+                raise ValueError(
+                    f"one case a line, each a JSON object; this is {line.decode(errors='replace').strip()[:60]}"
+                )
+            answer = evaluate(case)
         except (ValueError, KeyError, TypeError) as error:
             print(f"signalbox eval: standard input:{number}: {type(error).__name__}: {error}", file=sys.stderr)
             failed += 1

@@ -86,6 +86,12 @@ BROKEN: list[tuple[str, Any, str, str]] = [
     ("rules/0/rules/0/then/weight", 0, "rules[0].rules[0].then.weight", "above 0"),
     ("rules/0/rules/0/then/model", {"name": "m", "label": "x"}, "rules[0].rules[0].then.model.label", "dimension"),
     ("rules/0/rules/0/then/hold", {"at_least": 0, "within": 5}, "rules[0].rules[0].then.hold.at_least", "at least 1"),
+    (
+        "rules/0/rules/0/then/hold",
+        {"at_least": 2, "within": 5, "per": "dedup"},
+        "rules[0].rules[0].then.hold.per",
+        "unknown field",
+    ),
     ("groups/g/strategy", "by_field", "groups.g.field", "needs the field"),
     ("groups/g/weights", {"zoe": 2}, "groups.g.weights.zoe", "unknown member"),
     ("groups/g/members", ["ann", "ann"], "groups.g.members", "named twice"),
