@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ import msgspec
 from services.control import platform, publish, telling
 from services.control.cli import Failure
 from services.router import store
-from services.router.compiled import Compiled, compiled, pool_of
+from services.router.compiled import Compiled, compiled, pool_of, window_start
 from services.router.domain.assign import Assigner
 from services.router.domain.classify import Classified
 from services.router.domain.desk import Request
 from services.router.domain.outcomes import Assigned
+from services.router.domain.pool import Turns
 from services.router.models import Models
 from services.router.store import Load
 from shared.contracts import intake as wire
@@ -46,6 +47,9 @@ class _World:
     loads: dict[str, Load]
     now: datetime
     predict: Any = None
+    turns: dict[str, Turns] = field(default_factory=dict)
+    recent: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Whose turn it is, and who had how many in a group's rate window."""
 
 
 def foresee(path: Path, playbook: str | None, *, as_json: bool = False) -> int:
@@ -64,12 +68,20 @@ def foresee(path: Path, playbook: str | None, *, as_json: bool = False) -> int:
             except NothingPublished as error:
                 raise Failure(f"explain: {error} Or name one with --playbook.") from error
             directory = given.directory.get(connection)
+            now, groups = business.now(connection), compiled(version).groups
+            starts = {name: start for name, one in groups.items() if (start := window_start(one, now)) is not None}
             world = _World(
                 version,
                 directory,
                 store.loads(connection, directory.people),
-                business.now(connection),
+                now,
                 Models().predict_on(connection),
+                store.turns(connection, groups),
+                {
+                    (name, agent): count
+                    for name, start in starts.items()
+                    for agent, count in store.recent(connection, name, start).items()
+                },
             )
             return _foresee(path, lines, world, as_json)
 
@@ -96,7 +108,7 @@ def _idle(name: str) -> _World:
 
 def _foresee(path: Path, lines: list[bytes], world: _World, as_json: bool) -> int:
     rules = compiled(world.playbook)
-    pool = pool_of(world.directory, world.loads, {}, {})
+    pool = pool_of(world.directory, world.loads, world.turns, world.recent)
     assigner = Assigner(rules.desks, pool, world.now, world.playbook.calendars, rules.lightest)
     failed = 0
     for number, line in enumerate(lines, start=1):

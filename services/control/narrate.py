@@ -22,7 +22,11 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
     """`signalbox explain`: what the ticket is, why it is where it is, its clocks, escalations and messages."""
     lines = [f"{ticket['number']} ({ticket['status']}): {ticket['subject']}"]
     for one in story["held"]:
-        lines.append(f"Held back at {telling.moment(one['at'])}: {one['reason']['why']} of {one['data']['key']}.")
+        until = telling.moment(one["data"]["until"])
+        lines.append(
+            f"Held back at {telling.moment(one['at'])}: {one['reason']['why']} of {one['data']['key']}; "
+            f"closed at {until} unless more come."
+        )
     for one in story["classification"]:
         lines.append(f"Classified under playbook version {one['playbook_version']}:")
         lines += telling.classification(one["reason"])
@@ -32,6 +36,7 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
     for one in story["assignments"]:
         if one["over_capacity"]:
             lines.append(f"Given to {one['agent']} by hand, beyond their capacity.")
+    lines += [telling.ended(one) for one in story["ended"]]
     for one in story["waiting"]:
         lines.append(f"It waits in {one['group_name']} since {telling.moment(one['queued_at'])} ({one['cause']}).")
     if len(story["ownership"]) > 1:

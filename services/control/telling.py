@@ -6,6 +6,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from services.router.domain.lookahead import HELD
+
 _FILTERS = {
     "group": "not in the group, or too new in it",
     "active": "not active",
@@ -38,7 +40,7 @@ def classification(reason: dict[str, Any]) -> list[str]:
     found = [f"  {name} = {_label(label)}" for name, label in reason.get("labels", {}).items()]
     for name in ("priority", "group"):
         if name in reason:
-            found.append(f"  {name} = {_label(reason[name])}")
+            found.append(f"  {name} = {_label(reason[name], unsure=name == 'group' and bool(reason.get('guesses')))}")
     for rule in reason.get("rules", []):
         read = ", ".join(f"{fact} = {value!r}" for fact, value in rule["inputs"].items())
         found.append(f"  rule {rule['set']}/{rule['rule']} acted" + (f": it read {read}" if read else ""))
@@ -48,11 +50,13 @@ def classification(reason: dict[str, Any]) -> list[str]:
         found.append(f"  {name} said, {said['from']}{why}: {facts or 'nothing'}")
     if reason.get("guesses"):
         guesses = ", ".join(f"{label} {confidence:.0%}" for label, confidence in reason["guesses"])
-        found.append(f"  the model is not sure; its best guesses: {guesses}")
+        found.append(f"  the model's best guesses, none above its threshold: {guesses}")
     return found + [f"  note: {note}" for note in reason.get("notes", [])]
 
 
-def _label(label: dict[str, Any]) -> str:
+def _label(label: dict[str, Any], *, unsure: bool = False) -> str:
+    if unsure and label["from"] == "model":
+        return f"{label['value']} (model {label['rule']} does not know: {label['confidence']:.1%} sure is too little)"
     by = f" {label['rule']}" if label.get("rule") else ""
     sure = f", {label['confidence']:.0%} sure" if label.get("confidence") is not None else ""
     return f"{label['value']} ({_ORIGINS.get(label['from'], label['from'])}{by}{sure})"
@@ -111,9 +115,19 @@ def shares(found: dict[str, Any]) -> str:
     return f"Of {length(found['seconds'])}: {', '.join(parts)}."
 
 
+def ended(one: dict[str, Any]) -> str:
+    """How a ticket ended without being solved: as a repeat of another, merged by hand, or closed with a reason."""
+    if one["type"] == "ticket.merged":
+        return f"Merged into T-{one['data']['into']} at {moment(one['at'])}: what it said stands there."
+    reason = one["data"].get("reason")
+    return f"Closed at {moment(one['at'])}" + (f": {reason}." if reason else ".")
+
+
 def headline(kind: str, data: dict[str, Any], reason: dict[str, Any]) -> str:
     """What became of the ticket in a group."""
     if kind == "ticket.queued":
+        if HELD in reason.get("notes", ()):
+            return f"Group {data['group']}: it is given to nobody yet, look-ahead waits for whom it suits best."
         return f"Group {data['group']}: nobody can take it now ({_FILTERS.get(data['why'], data['why'])})."
     if kind == "ticket.assignment_failed":
         return f"Group {data['group']}: {data['why']}."
@@ -126,6 +140,8 @@ def headline(kind: str, data: dict[str, Any], reason: dict[str, Any]) -> str:
 def candidates(reason: dict[str, Any]) -> list[str]:
     """Everybody who was looked at, one a line: the score that decided, or the filter that was in the way."""
     names, scores = reason.get("score_of", []), reason.get("scores", {})
+    if reason.get("how") == "plan":  # not the strategy's score: what the plan expects to lose with this pair
+        names = ["expected cost"]
     dropped = {agent for ids in reason.get("dropped", {}).values() for agent in ids}
     found = []
     for agent in reason.get("considered", []):

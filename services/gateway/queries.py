@@ -298,6 +298,11 @@ def explain(deps: Deps, connection: Connection, ticket_id: int, principal: Princ
         "number": f"T-{ticket_id}",
         "classification": by_type.get("ticket.classified", []),
         "held": by_type.get("ticket.held", []),
+        "ended": [
+            {"at": event.happened_at, "type": event.type, "data": msgspec.to_builtins(event.data)}
+            for event in events
+            if event.type in ("ticket.merged", "ticket.closed")
+        ],
         "assignment": sorted(
             (
                 one

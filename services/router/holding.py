@@ -50,7 +50,7 @@ def release(unit: Unit, found: Sequence[Found]) -> set[int]:
         acting.discard(case.work.id)
         if unit.now >= until:
             done.append(case.work.id)
-            why = f"only {max(count, 1)} of {hold.at_least} within {hold.within}"
+            why = f"fewer than {hold.at_least} within {hold.within}"
             case.append(e.TicketClosed(reason=why), unit.now, {"why": why, "hold": key})
             continue
         if row is None:

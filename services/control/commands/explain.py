@@ -21,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     one = commands.add_parser("explain", help="why: classification, rule, candidates, clocks, …", description=__doc__)
     one.add_argument("what", metavar="TICKET_ID|FILE", help="a ticket (1042 or T-1042), or a file of tickets (NDJSON)")
     one.add_argument("--playbook", metavar="DIR", help="for a file: a playbook instead of the published one")
-    one.add_argument("--json", action="store_true", help="JSON instead of text")
+    one.add_argument(
+        "--json", action="store_true", help="JSON instead of text (for a file it is JSON into a pipe anyway)"
+    )
     one.set_defaults(run=run)
 
 

@@ -198,7 +198,11 @@ def _loss(scores: Floats, truth: np.ndarray, scale: float, nothing: float | None
 
 
 def _threshold(chances: Floats, truth: np.ndarray, precision: float) -> tuple[float, dict[str, float]]:
-    """The lowest confidence from which on answers are right at least `precision` of the time; and what that gives."""
+    """The lowest confidence from which on answers are right at least `precision` of the time; and what that gives.
+
+    Where all of them together are, the lowest that happened to be seen is no bound: there a calibrated confidence of
+    `precision` is enough.
+    """
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == truth
     order = np.argsort(-confidence, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
@@ -207,4 +211,5 @@ def _threshold(chances: Floats, truth: np.ndarray, precision: float) -> tuple[fl
         return 1.01, {"accuracy": float(right.mean()), "answered": 0.0, "precision": 0.0}
     last = int(good[-1])
     figures = {"accuracy": float(right.mean()), "answered": (last + 1) / len(order), "precision": float(share[last])}
-    return float(confidence[order[last]]), figures
+    lowest = float(confidence[order[last]])
+    return (min(lowest, precision) if last == len(order) - 1 else lowest), figures

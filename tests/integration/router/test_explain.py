@@ -49,6 +49,18 @@ def test_a_story_names_rules_origins_and_for_every_candidate_what_decided(databa
         assert "  cai: lacks a skill that is asked for" in told
 
 
+def test_a_repeat_and_a_held_alarm_say_what_became_of_them(database_url: str) -> None:
+    alarm = {"subject": "disk full", "source": "monitoring", "dedup_key": "db-7"}
+    hold = {"group": "desk", "hold": {"at_least": 3, "within": "5m"}}
+    rules = [{"name": "alarm", "when": {"source": "monitoring"}, "then": hold}, {"name": "else", "default": True}]
+    with routing_desk(database_url, playbook(rules=[{"name": "all", "rules": rules}])) as desk:
+        first, repeat = desk.open(**alarm), desk.open(**alarm)
+        assert f"Merged into T-{first} at " in story(desk, repeat)
+        assert "1 of 3 within 5m of dedup_key=db-7; closed at " in story(desk, first)
+        desk.wait(minutes=6)
+        assert ": fewer than 3 within 5m." in story(desk, first).splitlines()[2]
+
+
 def test_every_candidate_has_a_score_or_a_filter(database_url: str) -> None:
     with routing_desk(database_url, playbook()) as desk:
         desk.person("bob", presence="offline")
@@ -97,6 +109,31 @@ def test_a_file_is_told_what_would_happen_under_a_playbook_without_any_server(
     assert {one["metric"] for one in answer["promises"]} == {"first_response", "resolution"}
     assert f"{path}:2: /unknown" in err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_file_is_told_whose_turn_it_is_and_who_had_enough(
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", database_url)
+    monkeypatch.setenv("SIGNALBOX_REDIS_URL", redis_url)
+    groups = playbook()["groups"]
+    groups["desk"] |= {"strategy": "round_robin", "rate": {"limit": 1, "within": "1h"}}
+    with routing_desk(database_url, playbook(groups=groups)) as desk:
+        path = str(lines(tmp_path, {"subject": "x"}))
+
+        def tried() -> dict[str, Any]:
+            assert main(["explain", path]) == 0
+            [answer] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            return answer
+
+        desk.open()
+        assert tried()["assignment"]["agent"] == desk.owner(desk.open())
+        desk.open()
+        assert {one.get("dropped_by") for one in tried()["candidates"]} == {"rate"}
 
 
 def test_a_file_is_tried_on_the_people_and_loads_of_this_moment_and_nothing_is_written(

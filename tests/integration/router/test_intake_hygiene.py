@@ -99,7 +99,7 @@ def test_a_held_alarm_that_stays_alone_is_closed_with_the_reason(database_url: s
         shown = desk.ticket(first)
         assert shown["status"] == "closed"
         assert shown["closed_at"] == START + timedelta(minutes=5)
-        assert desk.timeline(first)[-1]["data"]["reason"] == "only 1 of 3 within 5m"
+        assert desk.timeline(first)[-1]["data"]["reason"] == "fewer than 3 within 5m"
 
 
 def test_a_hold_by_another_fact_counts_different_tickets_and_releases_them_all(database_url: str) -> None:

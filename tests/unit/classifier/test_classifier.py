@@ -50,6 +50,16 @@ def test_it_gives_three_guesses_best_first_and_their_confidences_add_up(model):
     assert sum(confidences) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_with_every_held_out_answer_right_the_wanted_precision_is_confidence_enough(model):
+    assert model.figures["answered"] == 1
+    assert model.threshold <= 0.95
+    sure, truth = np.array([[0.999, 0.001], [0.001, 0.999]]), np.array([0, 1])
+    assert training._threshold(sure, truth, 0.95)[0] == 0.95
+    assert training._threshold(np.array([[0.6, 0.4]]), np.array([0]), 0.95)[0] == 0.6
+    wrong = np.array([[0.999, 0.001], [0.98, 0.02]])  # below the first there is evidence against it
+    assert training._threshold(wrong, np.array([0, 1]), 0.95)[0] == 0.999
+
+
 def test_it_abstains_below_the_threshold_and_still_names_the_best():
     held, labels = texts(60, 2)
     noisy = ["network" if number % 2 else label for number, label in enumerate(labels)]
