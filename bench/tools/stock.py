@@ -136,19 +136,21 @@ def _reserve(connection: Connection, count: int) -> int:
 
 def _clocks(connection: Connection, source: int, start: int, warned_at: Sequence[datetime]) -> None:
     row: Any = connection.exec_driver_sql(
-        "select version, next_due_at, state::text as state from sla.ticket where ticket_id = %s", (source,)
+        "select version, next_due_at, kept::text as kept from sla.ticket where ticket_id = %s", (source,)
     ).one()
-    pieces = _INSTANT.split(row.state)
-    instants = [datetime.fromisoformat(found) for found in _INSTANT.findall(row.state)]
+    pieces = _INSTANT.split(row.kept)
+    instants = [datetime.fromisoformat(found) for found in _INSTANT.findall(row.kept)]
     lines = []
     for index, at in enumerate(warned_at):
         moved = at - row.next_due_at
         words = [pieces[0]]
         for instant, piece in zip(instants, pieces[1:], strict=True):
             words += [(instant + moved).isoformat(), piece]
-        state = "".join(words).replace("\\", "\\\\").encode()
-        lines.append(copying.line(b"%d" % (start + index), copying.number(row.version), copying.instant(at), state))
-    copying.copy(connection, "sla.ticket (ticket_id, version, next_due_at, state)", lines)
+        kept = "".join(words).replace("\\", "\\\\").encode()
+        lines.append(
+            copying.line(b"%d" % (start + index), copying.number(row.version), copying.instant(at), b"{}", kept)
+        )
+    copying.copy(connection, "sla.ticket (ticket_id, version, next_due_at, state, kept)", lines)
     connection.exec_driver_sql(
         """update ledger.agenda a set due_at = t.next_due_at from sla.ticket t
         where a.service = 'sla' and a.kind = 'ticket' and a.id = t.ticket_id and t.ticket_id between %s and %s""",

@@ -10,15 +10,15 @@ import msgspec
 from sqlalchemy import Connection
 
 from services.sla.domain.clock import Clock
+from services.sla.domain.kept import from_json, short
 from services.sla.domain.ticket import SlaState
 from shared.ledger.unit import decode_ticket
 from shared.runtime import arrays, copying
 from shared.ticket.state import OPEN, Ticket
 
-_state = msgspec.json.Decoder(SlaState)
 _encoder = msgspec.json.Encoder()
 
-_LOAD = "select ticket_id, state::text as state from sla.ticket where ticket_id = any(%(ids)s)"
+_LOAD = "select ticket_id, coalesce(kept::text, state::text) as kept from sla.ticket where ticket_id = any(%(ids)s)"
 
 _LIFT = """
 delete from sla.ended e using json_to_recordset(%(lifted)s) as x (ticket_id bigint, at timestamptz)
@@ -26,10 +26,12 @@ where e.ticket_id = any(%(ids)s) and e.ticket_id = x.ticket_id and e.stopped_at 
 """
 """Cycles that nothing but a move to another version ended: the move was taken back, so they never ended."""
 
-_FRESH = "sla.ticket (ticket_id, version, next_due_at, state)"
+_FRESH = "sla.ticket (ticket_id, version, next_due_at, state, kept)"
+_MOVED = b"{}"
+"""What `state` says where there is a `kept`."""
 _UPDATE = """
-update sla.ticket t set version = x.version, next_due_at = x.next_due_at, state = x.state::jsonb
-from unnest(%(ids)s, %(versions)s, %(dues)s, %(states)s) as x (ticket_id, version, next_due_at, state)
+update sla.ticket t set version = x.version, next_due_at = x.next_due_at, kept = x.kept::json, state = '{}'
+from unnest(%(ids)s, %(versions)s, %(dues)s, %(kept)s) as x (ticket_id, version, next_due_at, kept)
 where t.ticket_id = x.ticket_id
 """
 _ENDED = """
@@ -43,10 +45,14 @@ SAMPLE = 5_000
 """Tickets whose clocks are read at most to count them."""
 _TICKETS = "select greatest(reltuples, 1) from pg_class where oid = 'sla.ticket'::regclass"
 _COUNT_LIVE = """
-select split_part(clock ->> 'metric', ':', 1) as family, coalesce(clock ->> 'state', 'running') as state, count(*) as clocks
-from sla.ticket t tablesample system (%(percent)s::real)
-cross join lateral jsonb_array_elements(coalesce(t.state -> 'clocks', '[]')) as c (clock)
-where clock ->> 'stopped_at' is null group by 1, 2
+with sampled as (select kept, state from sla.ticket tablesample system (%(percent)s::real)),
+clocks as (
+    select clock ->> 0 as metric, clock -> 5 as rest from sampled cross join lateral json_array_elements(kept -> 5) as c (clock)
+    union all
+    select clock ->> 'metric', clock::json from sampled cross join lateral jsonb_array_elements(state -> 'clocks') as c (clock)
+)
+select split_part(metric, ':', 1) as family, coalesce(rest ->> 'state', 'running') as state, count(*) as clocks
+from clocks where rest ->> 'stopped_at' is null group by 1, 2
 """
 
 
@@ -76,11 +82,11 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, SlaState]:
     if not ids:
         return {}
     rows = connection.exec_driver_sql(_LOAD, {"ids": arrays.Longs(list(ids))})
-    return {row.ticket_id: _state.decode(row.state) for row in rows}
+    return {row.ticket_id: from_json(row.kept) for row in rows}
 
 
 _RUNNING = """
-select t.id, t.state::text as ticket, s.state::text as state
+select t.id, t.state::text as ticket, coalesce(s.kept::text, s.state::text) as kept
 from ledger.ticket t left join sla.ticket s on s.ticket_id = t.id
 where t.id > %(after)s and t.status = any(%(open)s) order by t.id limit %(limit)s
 """
@@ -89,7 +95,7 @@ where t.id > %(after)s and t.status = any(%(open)s) order by t.id limit %(limit)
 def running(connection: Connection, after: int, limit: int) -> list[tuple[Ticket, SlaState | None]]:
     """Open tickets in id order with their clocks' state, without a lock: for looking ahead."""
     rows = connection.exec_driver_sql(_RUNNING, {"after": after, "open": sorted(OPEN), "limit": limit})
-    return [(decode_ticket(row.ticket), None if row.state is None else _state.decode(row.state)) for row in rows]
+    return [(decode_ticket(row.ticket), None if row.kept is None else from_json(row.kept)) for row in rows]
 
 
 def save(connection: Connection, tickets: Iterable[Saved]) -> None:
@@ -105,7 +111,8 @@ def save(connection: Connection, tickets: Iterable[Saved]) -> None:
                 copying.number(one.ticket_id),
                 copying.number(one.version),
                 copying.instant(one.next_due_at),
-                copying.json(one.state),
+                _MOVED,
+                copying.json(short(one.state)),
             )
             for one in fresh
         ],
@@ -117,7 +124,7 @@ def save(connection: Connection, tickets: Iterable[Saved]) -> None:
                 "ids": arrays.Longs([one.ticket_id for one in known]),
                 "versions": arrays.Ints([one.version for one in known]),
                 "dues": arrays.Instants([one.next_due_at for one in known]),
-                "states": arrays.Jsons([one.state for one in known]),
+                "kept": arrays.Jsons([short(one.state) for one in known]),
             },
         )
     lifted = [{"ticket_id": one.ticket_id, "at": one.lifted} for one in everything if one.lifted is not None]

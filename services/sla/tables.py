@@ -1,7 +1,7 @@
 """The tables of schema `sla`, as the migration makes them."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 metadata = MetaData(schema="sla")
 
@@ -12,6 +12,7 @@ ticket = Table(
     Column("version", Integer, nullable=False),
     Column("next_due_at", DateTime(timezone=True)),
     Column("state", JSONB, nullable=False),
+    Column("kept", JSON),
 )
 
 ended = Table(

@@ -28,7 +28,7 @@ COMPARED = {
     "router.load": "agent, load, open_count, last_assigned",
     "router.turn": "*",
     "router.waiting": "*",
-    "sla.ticket": "ticket_id, next_due_at, state",
+    "sla.ticket": "ticket_id, next_due_at, kept",
     "sla.ended": "*",
     "escalation.ticket": "*",
     "escalation.escalation": "*",

@@ -22,8 +22,9 @@ from services.sla.domain import facts as f
 from services.sla.domain.arming import due_computed, read
 from services.sla.domain.clock import Clock
 from services.sla.domain.decide import Decision, decide
+from services.sla.domain.kept import from_json, to_json
 from services.sla.domain.terms import DEFAULT, Library, Policy, Rules, Target, Terms, Threshold
-from services.sla.domain.ticket import SlaState, from_json, to_json
+from services.sla.domain.ticket import SlaState
 from shared.calendar import ALWAYS_OPEN, BusinessCalendar
 from shared.calendar.spec import parse_spec
 from shared.contracts import events as e

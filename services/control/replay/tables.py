@@ -23,6 +23,7 @@ from services.notifier.planning import Waiting
 from services.router import store as router
 from services.router.domain.pool import Turns
 from services.sla import store as sla
+from services.sla.domain.kept import short
 from services.sla.domain.ticket import SlaState
 from shared.contracts.envelope import Recorded
 from shared.oncall.schedule import Schedule
@@ -209,11 +210,12 @@ class SlaTables:
     def save(self, connection: Connection, tickets: Iterable[sla.Saved]) -> None:
         for one in tickets:
             self._states[one.ticket_id] = one.state
-            row = {
+            row: dict[str, Any] = {
                 "ticket_id": one.ticket_id,
                 "version": one.version,
                 "next_due_at": one.next_due_at,
-                "state": one.state,
+                "state": {},
+                "kept": short(one.state),
             }
             self.mirror.put("sla.ticket", (one.ticket_id,), row)
             for clock in one.ended:

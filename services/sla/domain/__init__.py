@@ -12,6 +12,7 @@ holds of elapsed and paused time is a reading at `as_of`, never an input of the 
 | `track` | segments, deadline, elapsed and paused time: all the arithmetic |
 | `clock` | one clock cycle, its warnings, and how it is shown |
 | `ticket` | `SlaState`: what is kept between two decisions |
+| `kept` | how that is written and read again |
 | `fold` | one fact after the other, timers fired in between by their effective instant |
 | `rebase` | priority, policy or calendar changed under a running clock |
 | `decide` | `decide(state, facts, now, library) -> Decision`, what the service calls |

@@ -81,16 +81,3 @@ class SlaState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 def versions_of(state: SlaState) -> set[int]:
     """Every playbook version the library must hold to decide this ticket: its own, and those its clocks have counted under."""
     return {state.version} | {span.version for clock in state.clocks for span in clock.spans}
-
-
-def to_json(state: SlaState) -> bytes:
-    """The state as stored."""
-    return msgspec.json.encode(state)
-
-
-_DECODER = msgspec.json.Decoder(SlaState)
-
-
-def from_json(data: bytes | str) -> SlaState:
-    """The stored state; raises `msgspec.ValidationError` when it is none."""
-    return _DECODER.decode(data)

@@ -9,7 +9,8 @@ from datetime import datetime
 from services.sla.domain import facts as f
 from services.sla.domain.decide import decide
 from services.sla.domain.fold import NOTICED
-from services.sla.domain.ticket import SlaState, from_json, to_json
+from services.sla.domain.kept import from_json, to_json
+from services.sla.domain.ticket import SlaState
 from tests.unit.sla.world import at, library, opened
 
 POLICY = {

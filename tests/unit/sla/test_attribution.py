@@ -9,7 +9,7 @@ import pytest
 from services.sla.domain import facts as f
 from services.sla.domain.attribution import Kind, attribute, slices_of, split
 from services.sla.domain.decide import decide
-from services.sla.domain.ticket import from_json, to_json
+from services.sla.domain.kept import from_json, to_json
 from tests.unit.sla.world import at, library, minutes, opened
 
 LIFE = [

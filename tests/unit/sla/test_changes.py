@@ -10,9 +10,10 @@ import pytest
 from services.sla.domain import facts as f
 from services.sla.domain.clock import State, WarningState
 from services.sla.domain.fold import NOTICED
+from services.sla.domain.kept import from_json, to_json
 from services.sla.domain.moving import Undone, preview, take_back
 from services.sla.domain.terms import Library
-from services.sla.domain.ticket import from_json, to_json, versions_of
+from services.sla.domain.ticket import versions_of
 from shared.contracts import events as e
 from tests.unit.sla.world import Ticket, at, library, minutes, opened, rules, warned
 

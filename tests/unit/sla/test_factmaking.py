@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from services.sla.domain import facts as f
 from services.sla.domain.decide import decide
-from services.sla.domain.ticket import SlaState, from_json, to_json
+from services.sla.domain.kept import from_json, to_json
+from services.sla.domain.ticket import SlaState
 from services.sla.factmaking import desk_of, facts_of
 from shared.contracts import events as e
 from shared.contracts.envelope import Actor, Recorded

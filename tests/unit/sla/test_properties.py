@@ -16,8 +16,9 @@ from services.sla.domain.attribution import attribute, split
 from services.sla.domain.clock import Clock
 from services.sla.domain.compute import compute
 from services.sla.domain.decide import decide
+from services.sla.domain.kept import from_json, to_json
 from services.sla.domain.terms import DEFAULT, Library, Policy, Target, Terms, single
-from services.sla.domain.ticket import SlaState, from_json, to_json
+from services.sla.domain.ticket import SlaState
 from shared.calendar import BusinessCalendar
 from shared.calendar.spec import parse_spec
 from shared.contracts import events as e
