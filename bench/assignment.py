@@ -194,12 +194,12 @@ class Hand:
             before = loads[agent]
             loads[agent] = Load(before.load - 100, before.open_count - 1, before.last_assigned)
             changes.ended.append({"ticket_id": ticket, "assignment": 1, "ended_at": NOW})
-            changes.loads[agent] = _row(agent, loads[agent])
+            changes.loads[agent] = loads[agent]
 
     def _take(self, changes: Changes, loads: dict[str, Load], outcome: Assigned) -> None:
         before = loads[outcome.agent]
         loads[outcome.agent] = Load(before.load + 100, before.open_count + 1, outcome.at)
-        changes.loads[outcome.agent] = _row(outcome.agent, loads[outcome.agent])
+        changes.loads[outcome.agent] = loads[outcome.agent]
         changes.opened.append(_opened(int(outcome.ticket), outcome.group, outcome.agent))
         self._open.append((int(outcome.ticket), outcome.agent))
         self.found.given += 1
@@ -211,10 +211,6 @@ def _save(connection: Connection, changes: Changes, turns: dict[str, Turns]) -> 
         store.save(connection, changes, turns)
         copying.send(connection)
     connection.commit()
-
-
-def _row(agent: str, one: Load) -> dict[str, Any]:
-    return {"agent": agent, "load": one.load, "open_count": one.open_count, "last_assigned": one.last_assigned}
 
 
 def _opened(ticket: int, group: str, agent: str) -> dict[str, Any]:
@@ -249,7 +245,7 @@ def _turns(number: int, count: int, url: str, ready: Any, go: Event, answers: An
                 turn_taken(desk, turns, outcome.agent)
                 before = loads[outcome.agent]
                 loads[outcome.agent] = Load(before.load + 100, before.open_count + 1, outcome.at)
-                changes.loads[outcome.agent] = _row(outcome.agent, loads[outcome.agent])
+                changes.loads[outcome.agent] = loads[outcome.agent]
                 changes.opened.append(_opened(int(outcome.ticket), "rr", outcome.agent))
             _save(connection, changes, {"rr": turns})
     engine.dispose()

@@ -15,6 +15,7 @@ from services.gateway.errors import Problem
 from shared.access.present import Masks, hidden, present
 from shared.access.principals import Principal
 from shared.calendar.business import ALWAYS_OPEN
+from shared.contracts import reasons
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import TicketOpened
 from shared.contracts.strict import Fault
@@ -258,7 +259,7 @@ def _story(connection: Connection, ticket_id: int) -> list[Recorded]:
     events = reader.stream(connection, "ticket", ticket_id)
     if not events:
         raise Problem(404, "not_found", "no such ticket")
-    return events
+    return [msgspec.structs.replace(event, reason=reasons.told(event.reason)) for event in events]
 
 
 def timeline(deps: Deps, connection: Connection, ticket_id: int, principal: Principal) -> list[Row]:

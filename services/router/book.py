@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import partial
 
 from services.router import metrics, store
 from services.router.cases import Case, demand_of
 from services.router.compiled import Compiled, pool_of, window_start
 from services.router.domain.desk import Request
-from services.router.domain.outcomes import Assigned, Waiting
+from services.router.domain.outcomes import Assigned, Waiting, stored
 from services.router.domain.pool import Pool, Turns
 from services.router.domain.strategies import turn_taken
 from services.router.drain import line_of
@@ -36,6 +35,8 @@ class Book:
         self.changes = Changes()
         self.turns: dict[str, Turns] = {}
         self._moved: set[str] = set()
+        self._waited: dict[str, list[float]] = {}
+        """Seconds from opened to assigned, by lane."""
         self.freed: set[str] = set()
         """People who carry less than before."""
 
@@ -91,7 +92,7 @@ class Book:
         number = ticket.next_assignment
         name, visit = (ticket.node, ticket.visit) if where is None else (where.name, where.visit)
         policy = case.rules.groups[outcome.group].offer if where is None else None
-        reason = outcome.as_dict()
+        reason = stored(outcome)
         if policy is not None:
             until = now + policy.timeout
             offered = e.TicketOffered(
@@ -119,11 +120,18 @@ class Book:
 
     def _noted(self, case: Case, group: str) -> None:
         ticket, now = case.ticket, self.unit.now
-        waited = (now - ticket.opened_at).total_seconds()
-        self.unit.after_commit.append(partial(metrics.ASSIGN_SECONDS.labels(ticket.lane).observe, waited))
+        if not self._waited:
+            self.unit.after_commit.append(self._tell)
+        self._waited.setdefault(ticket.lane, []).append((now - ticket.opened_at).total_seconds())
         untouched = case.rules.groups[group].untouched
         if untouched is not None:
             case.wake_at(now + untouched)
+
+    def _tell(self) -> None:
+        for lane, waited in self._waited.items():
+            observe = metrics.ASSIGN_SECONDS.labels(lane).observe
+            for seconds in waited:
+                observe(seconds)
 
     def waiting(self, case: Case, where: Node | None, request: Request, outcome: Waiting) -> None:
         """Nobody can take it: it waits, says so once, and is looked at again when time or capacity may change that."""
@@ -131,7 +139,7 @@ class Book:
         if where is not None:
             if where.waiting != outcome.group:
                 queued = e.TicketQueued(group=outcome.group, why=str(outcome.cause), node=where.name, visit=where.visit)
-                case.append(queued, now, outcome.as_dict())
+                case.append(queued, now, stored(outcome))
             case.wake_at(min(outcome.retry_at or now + SIDE_RETRY, now + SIDE_RETRY))
             return
         failed = outcome.all_declined
@@ -139,10 +147,10 @@ class Book:
             gone = e.TicketAssignmentFailed(
                 group=outcome.group, why="everybody declined", declined=tuple(sorted(request.declined))
             )
-            case.append(gone, now, outcome.as_dict())
+            case.append(gone, now, stored(outcome))
         elif wait is None or wait.group != outcome.group:
             queued = e.TicketQueued(group=outcome.group, why=str(outcome.cause), node=ticket.node, visit=ticket.visit)
-            case.append(queued, now, outcome.as_dict())
+            case.append(queued, now, stored(outcome))
         demand = demand_of(request)
         self.changes.waits.append(
             {
@@ -230,13 +238,7 @@ class Book:
         before = self.loads[agent]
         last = before.last_assigned if at is None else at
         load = store.Load(before.load + weight, before.open_count + count, last)
-        self.loads[agent] = load
-        self.changes.loads[agent] = {
-            "agent": agent,
-            "load": load.load,
-            "open_count": load.open_count,
-            "last_assigned": load.last_assigned,
-        }
+        self.loads[agent] = self.changes.loads[agent] = load
         return load
 
 

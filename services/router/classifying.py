@@ -36,7 +36,9 @@ class _Todo:
     events: Sequence[Recorded]
     put_off: Deferred | None
     wanted: tuple[str, str] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Of a ticket that a rule holds back; nobody else asks for them again."""
+    said: Classified | None = None
 
 
 class Classifying:
@@ -50,33 +52,30 @@ class Classifying:
         todo = self._todo(unit, cases)
         if not todo:
             return
-        found: dict[int, Classified] = {}
         answers: dict[tuple[str, str], Answer] = {}
         pending = todo
         while pending:
             for one in pending:
-                said = self._decide(one, unit.now, predict, answers)
-                if said is not None:
-                    found[one.case.work.id] = said
-            pending = self._answered(unit, [one for one in pending if one.case.work.id not in found], answers)
-        waiting = [one for one in todo if one.case.work.id not in found]
+                one.said = self._decide(one, unit.now, predict, answers)
+            pending = self._answered(unit, [one for one in pending if one.said is None], answers)
+        waiting = [one for one in todo if one.said is None]
         if waiting:
             self._put_off(unit, waiting)
-        over = [one.case.work.id for one in todo if one.put_off is not None and one.case.work.id in found]
+        found = [(one.case, said, one.facts, one.events) for one in todo if (said := one.said) is not None]
+        over = [one.case.work.id for one in todo if one.put_off is not None and one.said is not None]
         if over:
             store.forget_deferred(unit.connection, over)
-        done = [one for one in todo if one.case.work.id in found]
-        acting = holding.release(unit, [(one.case, found[one.case.work.id], one.facts, one.events) for one in done])
-        for one in done:
-            if one.case.work.id in acting:
-                _classified(one.case, found[one.case.work.id], unit.now)
+        acting = holding.release(unit, found)
+        for case, said, *_ in found:
+            if case.work.id in acting:
+                _classified(case, said, unit.now)
 
     def _todo(self, unit: Unit, cases: Sequence[Case]) -> list[_Todo]:
         new = [case for case in cases if not case.ticket.classified and case.ticket.is_open]
         if not new:
             return []
         again = [case.work.id for case in new if case.work.seen > 0]
-        streams = {case.work.id: list(case.work.events) for case in new if case.work.seen == 0}
+        streams: dict[int, Sequence[Recorded]] = {case.work.id: case.work.events for case in new if case.work.seen == 0}
         put_off: Mapping[int, Deferred] = {}
         if again:
             streams |= events_after(unit.connection, "ticket", dict.fromkeys(again, 0))
@@ -90,8 +89,10 @@ class Classifying:
     def _decide(
         self, one: _Todo, now: datetime, predict: Predict | None, answers: Mapping[tuple[str, str], Answer]
     ) -> Classified | None:
-        classifier = one.case.rules.classifier
-        one.wanted, one.facts = None, classifier.facts(posted(one.opened, one.case.ticket), one.case.ticket.opened_at)
+        classifier, ticket = one.case.rules.classifier, one.case.ticket
+        known = opening_facts(one.opened, ticket, with_text=classifier.with_text)
+        classifier.timed(known, ticket.opened_at)
+        one.wanted = None
 
         def enrich(name: str, facts: Mapping[str, Any]) -> Enriched | None:
             config = classifier.routing.enrichments[name]
@@ -102,8 +103,12 @@ class Classifying:
                 one.wanted = (name, url)
             return found
 
-        said = classifier.begin(one.facts, predict, enrich)
-        return None if isinstance(said, Awaiting) else said
+        said = classifier.begin(known, predict, enrich)
+        if isinstance(said, Awaiting):
+            return None
+        if said.hold is not None:
+            one.facts = known
+        return said
 
     def _answered(self, unit: Unit, waiting: Sequence[_Todo], answers: dict[tuple[str, str], Answer]) -> list[_Todo]:
         """Read what somebody else asked before; return the tickets that have an answer now."""
@@ -150,31 +155,34 @@ def _classified(case: Case, found: Classified, now: datetime) -> None:
     case.append(data, now, found.as_dict())
 
 
-def posted(opened: e.TicketOpened, ticket: Ticket) -> dict[str, Any]:
-    """An opening in the shape it was posted in, with what people have set since."""
+def opening_facts(opened: e.TicketOpened, ticket: Ticket, *, with_text: bool) -> dict[str, Any]:
+    """The facts of an opening with what people have set since: those of `ticketfacts.facts_of` for what was posted.
+
+    Read off the event, because the shape in which tickets are posted would be built for each only to be taken apart again.
+    """
     asked = opened.requester
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "subject": opened.subject,
         "body": opened.body,
         "source": opened.source,
-        "labels": {name: label.value for name, label in ticket.labels.items()},
-        "fields": ticket.fields,
-        "requester": {
-            "id": asked.id,
-            "name": asked.name,
-            "email": asked.email,
-            "phone": asked.phone,
-            "tier": asked.tier,
-            "automated": asked.automated,
-        },
+        "requester.id": asked.id,
+        "requester.name": asked.name,
+        "requester.email": asked.email,
+        "requester.phone": asked.phone,
+        "requester.tier": asked.tier,
+        "requester.automated": asked.automated,
+        "external_id": opened.external_id,
+        "dedup_key": opened.dedup_key,
+        "kind": opened.kind,
+        "priority": ticket.priority,
+        "group": ticket.group,
     }
-    for name, value in (
-        ("external_id", opened.external_id),
-        ("dedup_key", opened.dedup_key),
-        ("kind", opened.kind),
-        ("priority", ticket.priority),
-        ("group", ticket.group),
-    ):
-        if value is not None:
-            found[name] = value
-    return found
+    if asked.email is not None:
+        facts["requester.domain"] = asked.email.rpartition("@")[2].lower()
+    for name, label in ticket.labels.items():
+        facts["labels." + name] = label.value
+    for name, value in ticket.fields.items():
+        facts["fields." + name] = value
+    if with_text:
+        facts["text"] = f"{opened.subject}\n{opened.body}" if opened.body else opened.subject
+    return facts

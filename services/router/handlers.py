@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 
 from services.router import drain, presence, store
@@ -52,7 +52,7 @@ class RouteTickets:
         held = self._tables.held(unit.connection, known) if known else {}
         waits = self._tables.waits(unit.connection, known) if known else {}
         rules = {number: self._rules(unit, number) for number in {work.ticket.playbook for work in batch}}
-        cases = [_case(work, rules[work.ticket.playbook], held.get(work.id, []), waits.get(work.id)) for work in batch]
+        cases = [_case(work, rules[work.ticket.playbook], held.get(work.id, ()), waits.get(work.id)) for work in batch]
         self._classifying.run(unit, cases, self._models.predict_on(unit.connection))
         directory = self._deps.directory.get(unit.connection)
         for case in cases:
@@ -63,7 +63,7 @@ class RouteTickets:
         if moods:
             directory = presence.put(self._deps, unit, directory, moods)
         self._give_out(unit, cases, directory, ids)
-        return [Result(case.work, tuple(case.events), case.due_at) for case in cases]
+        return [Result(case.work, tuple(case.events), case.due_at, ticket=case.ticket) for case in cases]
 
     def _rules(self, unit: Unit, number: int) -> Compiled:
         return compiled(self._deps.playbooks.get(unit.connection, number))
@@ -73,9 +73,10 @@ class RouteTickets:
     def _give_out(self, unit: Unit, cases: list[Case], directory: Directory, ids: list[int]) -> None:
         seekers = [case for case in cases if case.needs_somebody]
         flowing = [case for case in cases if case.seeking]
-        desks = {name for case in seekers for name in case.rules.reach(case.ticket.group or "")}
-        desks |= {name for case in flowing for node in case.seeking for name in case.rules.reach(node.group or "")}
-        agents = _people(cases, desks, directory)
+        asked = {(id(case.rules), case.ticket.group or ""): case.rules for case in seekers}
+        asked |= {(id(case.rules), node.group or ""): case.rules for case in flowing for node in case.seeking}
+        desks = {name for (_, group), rules in asked.items() for name in rules.reach(group)}
+        agents = _people(cases, seekers, desks, directory)
         if not agents and not seekers and not flowing:
             return
         # new tickets: nothing of theirs was done in this transaction yet, so that no load is locked
@@ -85,9 +86,8 @@ class RouteTickets:
         for case in cases:
             book.settle(case)
         by_rules: dict[int, list[Case]] = {}
-        for case in cases:
-            if case.needs_somebody or case.seeking:
-                by_rules.setdefault(id(case.rules), []).append(case)
+        for case in [one for one in cases if one.needs_somebody or one.seeking] if flowing else seekers:
+            by_rules.setdefault(id(case.rules), []).append(case)
         roused: set[int] = set()
         for group in by_rules.values():
             roused |= self._assign(book, group, desks, ids)
@@ -204,8 +204,10 @@ def _until(case: Case, held: Held) -> datetime | None:
     return None if group.untouched is None else held.assigned_at + group.untouched
 
 
-def _case(work: Work, rules: Compiled, held: list[Held], wait: Wait | None) -> Case:
+def _case(work: Work, rules: Compiled, held: Sequence[Held], wait: Wait | None) -> Case:
     """The ticket with what the tables hold: the row of its main path, and those of the nodes beside it."""
+    if not held:
+        return Case(work, work.ticket, rules, None, wait)
     main = (work.ticket.node, work.ticket.visit)
     mine = next((one for one in held if (one.node, one.visit) == main), None)
     sides = {(one.node, one.visit): one for one in held if (one.node, one.visit) != main}
@@ -221,29 +223,35 @@ def _groups(directory: Directory, agent: str) -> tuple[str, ...]:
     return person.desks if person is not None else ()
 
 
-def _people(cases: Sequence[Case], desks: set[str], directory: Directory) -> set[str]:
+def _people(cases: Sequence[Case], seekers: Sequence[Case], desks: set[str], directory: Directory) -> Set[str]:
     """Everybody whose load this batch may change."""
-    crowd, others = staff(directory).crowd(desks), set[str]()
+    crowd, named = staff(directory).crowd(desks), set[str | None]()
     for case in cases:
-        others.update(one for one in (case.ticket.assignee, case.ticket.offered_to) if one is not None)
-        others.update(one.assignee for one in case.ticket.nodes if one.assignee is not None)
-        others.update(one.agent for one in case.sides.values())
-        if case.held is not None:
-            others.add(case.held.agent)
-        if case.needs_somebody:
-            desk = case.rules.desks.get(case.ticket.group or "")
-            others.update(one for one in (named_of(case), desk and desk.interface) if one)
-    others -= crowd
-    return others | crowd | {step for one in others for step in delegates(directory, one)}
+        ticket = case.ticket
+        if ticket.assignee is not None or ticket.offered_to is not None or case.held is not None:
+            named |= {ticket.assignee, ticket.offered_to, None if case.held is None else case.held.agent}
+        if ticket.nodes or case.sides:
+            named.update(one.assignee for one in ticket.nodes)
+            named.update(one.agent for one in case.sides.values())
+    for case in seekers:
+        desk = case.rules.desks.get(case.ticket.group or "")
+        named.add(named_of(case))
+        if desk is not None:
+            named.add(desk.interface)
+    others = {one for one in named if one} - crowd
+    return crowd | others | {step for one in others for step in delegates(directory, one)} if others else crowd
 
 
 def _last_owners(book: Book, cases: Sequence[Case]) -> dict[int, str]:
     """For groups that keep to the last owner: who had the same requester's last ticket."""
     wanted: dict[int, tuple[str, str]] = {}
     for case in cases:
-        desk, asked = case.rules.desks.get(case.ticket.group or ""), case.ticket.requester
-        requester = asked.id or asked.email
-        if desk is not None and desk.sticky and requester is not None and case.ticket.last_assignee is None:
+        ticket = case.ticket
+        desk = case.rules.desks.get(ticket.group or "")
+        if desk is None or not desk.sticky or ticket.last_assignee is not None:
+            continue
+        requester = ticket.requester.id or ticket.requester.email
+        if requester is not None:
             wanted[case.work.id] = (requester, desk.name)
     if not wanted:
         return {}

@@ -81,7 +81,8 @@ class Changes:
     reweighed: list[dict[str, Any]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)
     served: list[int] = field(default_factory=list)
-    loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loads: dict[str, Load] = field(default_factory=dict)
+    """What agents carry now, of those for whom it is not what it was."""
     owners: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -267,16 +268,16 @@ def save(connection: Connection, changes: Changes, moved_turns: Mapping[str, Tur
                 "turns": _json(turns),
             },
         )
-    loads = list(changes.loads.values())
-    if loads:
+    if changes.loads:
+        loads = changes.loads.values()
         copying.write(
             connection,
             _LOADED,
             {
-                "agents": arrays.Texts([row["agent"] for row in loads]),
-                "loads": arrays.Ints([row["load"] for row in loads]),
-                "counts": arrays.Ints([row["open_count"] for row in loads]),
-                "lasts": arrays.Doubles([row["last_assigned"] for row in loads]),
+                "agents": arrays.Texts(list(changes.loads)),
+                "loads": arrays.Ints([one.load for one in loads]),
+                "counts": arrays.Ints([one.open_count for one in loads]),
+                "lasts": arrays.Doubles([one.last_assigned for one in loads]),
             },
         )
     if changes.opened:
@@ -302,13 +303,13 @@ def _opened_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, arrays.Colum
 
 def lines(connection: Connection, groups: Iterable[str], but: Sequence[int], limit: int) -> list[Standing]:
     """The first of each line of waiting tickets in groups, by priority, then by waiting time; `but` are in hand already."""
-    values = {"groups": sorted(set(groups)), "but": list(but), "limit": limit}
+    values = {"groups": sorted(set(groups)), "but": arrays.Longs(list(but)), "limit": limit}
     return [Standing(*row) for row in connection.exec_driver_sql(_LINES, values)]
 
 
 def standing(connection: Connection, wanted: Sequence[Mapping[str, Any]], but: Sequence[int]) -> list[Standing]:
     """The first `n` of each of these lines."""
-    rows = connection.exec_driver_sql(_STANDING, {"wanted": _json(wanted), "but": list(but)})
+    rows = connection.exec_driver_sql(_STANDING, {"wanted": _json(wanted), "but": arrays.Longs(list(but))})
     return [Standing(*row) for row in rows]
 
 

@@ -83,6 +83,8 @@ class Result(msgspec.Struct, frozen=True):
     due_at: datetime | None = None
     state: Any = None
     """New state of a generic item (None: unchanged); tickets are projected from their events."""
+    ticket: Ticket | None = None
+    """The ticket after these events, where the handler has seen it so: it is not projected a second time."""
 
 
 @dataclass(slots=True)
@@ -133,13 +135,21 @@ class Unit:
         correlation: str = "",
         actor: Actor | None = None,
         by: str | None = None,
+        after: Ticket | None = None,
     ) -> Ticket:
-        """Append to a locked ticket: its projection moves, and the services woken by the events are told (all but `by`)."""
+        """Append to a locked ticket: its projection moves, and the services woken by the events are told (all but `by`).
+
+        `after`: the ticket as these events leave it, where the caller knows it.
+        """
         if not events:
             return ticket
-        self.append("ticket", ticket.id, ticket.version, events, correlation=correlation, actor=actor)
-        for new in events:
-            ticket = projection.evolve(ticket, new.data, new.happened_at or self.now, ticket.version + 1)
+        version = self.append("ticket", ticket.id, ticket.version, events, correlation=correlation, actor=actor)
+        if after is None:
+            for new in events:
+                ticket = projection.evolve(ticket, new.data, new.happened_at or self.now, ticket.version + 1)
+        else:
+            assert after.version == version
+            ticket = after
         self._tickets[ticket.id] = ticket
         for service in {one for new in events for one in WAKES[new.data.type]}:
             if service != by:
@@ -179,7 +189,9 @@ class Unit:
         work, lane, version, ticket = result.work, result.work.lane, result.work.version, None
         if work.kind == "ticket":
             correlation = work.events[-1].correlation if work.events else ""
-            ticket = self.append_to_ticket(work.ticket, result.events, correlation=correlation, by=service)
+            ticket = self.append_to_ticket(
+                work.ticket, result.events, correlation=correlation, by=service, after=result.ticket
+            )
             lane, version = ticket.lane, ticket.version
         elif result.events or result.state is not None:
             version = self.append(work.kind, work.id, work.version, result.events)

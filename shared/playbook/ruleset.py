@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from shared.playbook.facts import Facts
 from shared.playbook.predicates import Condition
 from shared.playbook.rulecost import Purse, TooCostly, positions, text_units
@@ -51,8 +53,7 @@ class Rule:
         object.__setattr__(self, "reads", () if self.when is None else tuple(sorted(self.when.fields())))
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """What a set did: the rules that acted, in order; the loop it refused to run, if any; whether it ran out of
     passes.
     """

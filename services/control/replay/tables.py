@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from sqlalchemy import Connection
 
 from services.escalation import store as escalation
@@ -160,9 +161,9 @@ class RouterTables:
         for row in c.owners:
             self._owners[row["requester"], row["group_name"]] = row["agent"]
             self.mirror.put("router.last_owner", (row["requester"], row["group_name"]), row)
-        for row in c.loads.values():
-            self._loads[row["agent"]] = router.Load(row["load"], row["open_count"], row["last_assigned"])
-            self.mirror.put("router.load", (row["agent"],), row)
+        for agent, load in c.loads.items():
+            self._loads[agent] = load
+            self.mirror.put("router.load", (agent,), {"agent": agent} | msgspec.structs.asdict(load))
         for group, turns in moved_turns.items():
             self._turns[group] = Turns(turns.clock, dict(turns.of))
             written = {"group_name": group, "turns": {"clock": turns.clock, "of": dict(turns.of)}}

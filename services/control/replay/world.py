@@ -161,8 +161,9 @@ class MemoryUnit(Unit):
         correlation: str = "",
         actor: Actor | None = None,
         by: str | None = None,
+        after: Ticket | None = None,
     ) -> Ticket:
-        ticket = Unit.append_to_ticket(self, ticket, events, correlation=correlation, actor=actor, by=by)
+        ticket = Unit.append_to_ticket(self, ticket, events, correlation=correlation, actor=actor, by=by, after=after)
         if events:
             assert self.world is not None
             self.world.changed(ticket)
@@ -184,7 +185,9 @@ class MemoryUnit(Unit):
             ticket = work.ticket
             if result.events:
                 correlation = work.events[-1].correlation if work.events else ""
-                ticket = self.append_to_ticket(ticket, result.events, correlation=correlation, by=service)
+                ticket = self.append_to_ticket(
+                    ticket, result.events, correlation=correlation, by=service, after=result.ticket
+                )
             lane, version = ticket.lane, ticket.version
         elif result.events:
             version = self.append(work.kind, work.id, work.version, result.events)

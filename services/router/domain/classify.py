@@ -72,14 +72,17 @@ class Classified(msgspec.Struct, frozen=True):
 
     def as_dict(self) -> dict[str, Any]:
         """As stored with the decision and shown by `explain`."""
-        return {
+        found = {
             "labels": {name: label.as_dict() for name, label in self.labels.items()},
             "priority": self.priority.as_dict(),
             "group": self.group.as_dict(),
-            "rules": [{"set": one.rule_set, "rule": one.rule, "inputs": dict(one.inputs)} for one in self.acted],
+            "rules": [{"set": one.rule_set, "rule": one.rule, "inputs": one.inputs} for one in self.acted],
             "guesses": [list(guess) for guess in self.guesses],
             "notes": list(self.notes),
-        } | ({"enriched": {one.name: one.as_dict() for one in self.enriched}} if self.enriched else {})
+        }
+        if self.enriched:
+            found["enriched"] = {one.name: one.as_dict() for one in self.enriched}
+        return found
 
 
 class Classifier:
@@ -110,11 +113,15 @@ class Classifier:
         self._given_priority_wins = scale.given_wins
         reads = self._reads()
         self._zone = ZoneInfo(routing.zone) if any(name.startswith("time.") for name in reads) else None
-        self._with_text = "text" in reads or any(rule.then.model for one in routing.rules for rule in one.rules)
+        self.with_text = "text" in reads or any(rule.then.model for one in routing.rules for rule in one.rules)
+        """Does anybody ask for subject and body in one?"""
 
     def facts(self, ticket: Mapping[str, Any], opened_at: datetime) -> dict[str, Any]:
         """Return the facts of a ticket in the shape it is posted in. `opened_at` is aware; it sets the time of day."""
-        facts = facts_of(ticket, with_text=self._with_text)
+        return self.timed(facts_of(ticket, with_text=self.with_text), opened_at)
+
+    def timed(self, facts: dict[str, Any], opened_at: datetime) -> dict[str, Any]:
+        """The same facts with those of the time of day, where somebody asks for it."""
         if self._zone is not None:
             facts.update(time_facts(opened_at, self._zone))
         return facts

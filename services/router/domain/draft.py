@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from services.router.domain.answers import Enriched, Predict, Prediction
 from services.router.domain.labels import Label, Source, priority_of
@@ -29,23 +31,22 @@ def hundredths(weight: float) -> int:
     return round(weight * 100)
 
 
-@dataclass(slots=True)
-class Draft:
-    """One ticket under classification."""
+class Draft(msgspec.Struct):
+    """One ticket under classification. (A struct: each ticket makes one, and its containers are made in C.)"""
 
     owner: Classifier
     facts: MutableMapping[str, Any]
-    sources: dict[str, Label] = field(default_factory=dict)
-    skills: dict[str, int] = field(default_factory=dict)
-    preferred: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, Label] = {}
+    skills: dict[str, int] = {}
+    preferred: dict[str, int] = {}
     weight: int = 0
     effort_seconds: float = 0.0
     hold: Hold | None = None
-    models: list[ModelUse] = field(default_factory=list)
+    models: list[ModelUse] = []
     guesses: tuple[tuple[str, float], ...] = ()
-    enriched: dict[str, Enriched] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    _fixed: set[str] = field(default_factory=set)
+    enriched: dict[str, Enriched] = {}
+    notes: list[str] = []
+    _fixed: set[str] = set()
 
     def __post_init__(self) -> None:
         facts, owner = self.facts, self.owner
@@ -117,7 +118,8 @@ class Draft:
                 changed.append(fact)
         if act.extra is not None:
             self._demand(act.extra)
-        self._follow(changed)
+        if changed:
+            self._follow(changed)
         return changed
 
     def _follow(self, changed: list[str]) -> None:

@@ -29,7 +29,7 @@ class Label(msgspec.Struct, frozen=True, gc=False):
 
     def as_dict(self) -> dict[str, object]:
         """As printed by `eval classify` and stored with the decision."""
-        found: dict[str, object] = {"value": self.value, "from": self.source.value}
+        found: dict[str, object] = {"value": self.value, "from": self.source}
         if self.rule is not None:
             found["rule"] = self.rule
         if self.confidence is not None:

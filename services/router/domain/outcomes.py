@@ -13,6 +13,7 @@ from services.router.domain.desk import Desk, Filter, How, Step
 from services.router.domain.filters import Screened
 from services.router.domain.pool import Agent
 from services.router.domain.strategies import Key, names_of
+from shared.contracts import reasons
 
 Entry = tuple[tuple[float, ...], int, Agent]
 Scores = tuple[tuple[str, tuple[float, ...]], ...]
@@ -37,6 +38,8 @@ class View:
     wakes_known: bool = False
     shown: dict[str, Any] | None = None
     """What every reason of this view has in common, made once."""
+    considered: str | list[str] | None = None
+    """The names in it as events keep them."""
 
 
 class Assigned(msgspec.Struct, frozen=True):
@@ -68,9 +71,10 @@ class Assigned(msgspec.Struct, frozen=True):
     """The standing of everybody who could take it, as it was before the choice."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The reason, as stored and explained: who was considered, which filter dropped whom, what decided."""
-        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
-        found |= {"step": self.step, "how": self.how, "chosen": self.agent, "score": _shown(self.score)}
+        """The reason, as explained: who was considered, which filter dropped whom, what decided."""
+        found = _considered(self)
+        found["step"], found["how"] = self.step, self.how
+        found["chosen"], found["score"] = self.agent, _shown(self.score)
         if self.scores:
             found["scores"] = {agent: _shown(score) for agent, score in self.scores}
         if self.score:
@@ -109,12 +113,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
     def step_dict(self) -> dict[str, Any]:
         """One step: in which group, what was upheld, whom each filter dropped."""
-        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
+        found = _considered(self)
         return {name: found[name] for name in ("group", "dropped")} | {"step": self.view.step, "cause": self.cause}
 
     def as_dict(self) -> dict[str, Any]:
-        """The reason, as stored and explained."""
-        found = _considered(self.view, self.declined, self.view.full[: self.full] + list(self.tight), self.rated)
+        """The reason, as explained."""
+        found = _considered(self)
         found |= {"cause": self.cause, "retry_at": None if self.retry_at is None else self.retry_at.isoformat()}
         if self.tried:
             found |= {"step": self.view.step, "also_tried": [one.step_dict() for one in self.tried]}
@@ -126,20 +130,34 @@ class Waiting(msgspec.Struct, frozen=True):
 Outcome = Assigned | Waiting
 
 
+def stored(outcome: Outcome) -> dict[str, Any]:
+    """The reason as its event keeps it; `shared.contracts.reasons` reads it."""
+    found, view = outcome.as_dict(), outcome.view
+    if view.considered is None:
+        view.considered = reasons.kept(found["considered"])
+    found["considered"] = view.considered
+    return found
+
+
 @lru_cache(4096)
 def _shown(score: tuple[float, ...]) -> tuple[float, ...]:
     """For people to read. From one ticket to the next most of a group stand as they stood."""
     return tuple([part if part.__class__ is int else round(part, 3) for part in score])
 
 
-def _considered(view: View, declined: tuple[str, ...], full: list[str], rated: int) -> dict[str, Any]:
+def _considered(outcome: Outcome) -> dict[str, Any]:
+    view = outcome.view
     if view.shown is None:
         view.shown = _common(view)
-    changing = ((Filter.DECLINED, declined), (Filter.CAPACITY, full), (Filter.RATE, view.rated[:rated]))
-    more = {str(name): list(ids) for name, ids in changing if ids}
-    found = dict(view.shown)
-    if more:
-        found["dropped"] = found["dropped"] | more
+    found: dict[str, Any] = view.shown.copy()
+    if outcome.declined or outcome.full or outcome.tight or outcome.rated:
+        full = [*view.full[: outcome.full], *outcome.tight]
+        changing = (
+            (Filter.DECLINED, outcome.declined),
+            (Filter.CAPACITY, full),
+            (Filter.RATE, view.rated[: outcome.rated]),
+        )
+        found["dropped"] = found["dropped"] | {str(name): list(ids) for name, ids in changing if ids}
     return found
 
 

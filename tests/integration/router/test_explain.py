@@ -72,6 +72,27 @@ def test_every_candidate_has_a_score_or_a_filter(database_url: str) -> None:
         assert reason["dropped"] == {"presence": ["bob"]}
 
 
+def test_who_was_considered_reads_the_same_however_it_is_kept(database_url: str) -> None:
+    with routing_desk(database_url, playbook()) as desk:
+        ticket = desk.open()
+        kept = "select reason -> 'considered' from ledger.event where id = %s and type = 'ticket.assigned'"
+        assert desk.rows(kept, ticket) == [("ann|bob|cai",)]
+        read = desk.explain(ticket)["assignment"][0]["reason"]
+        assert read["considered"] == ["ann", "bob", "cai"]
+        assert reason_in_timeline(desk, ticket) == read
+        told = story(desk, ticket)
+        older = """update ledger.event set reason = jsonb_set(reason, '{considered}', '["ann", "bob", "cai"]')
+            where id = %s and type = 'ticket.assigned'"""
+        with desk.database.begin() as connection:
+            connection.exec_driver_sql(older, (ticket,))
+        assert desk.explain(ticket)["assignment"][0]["reason"] == reason_in_timeline(desk, ticket) == read
+        assert story(desk, ticket) == told
+
+
+def reason_in_timeline(desk: RoutingDesk, ticket: int) -> Any:
+    return next(row["reason"] for row in desk.timeline(ticket) if row["type"] == "ticket.assigned")
+
+
 def test_a_story_goes_in_the_order_of_what_happened(database_url: str) -> None:
     with routing_desk(database_url, playbook()) as desk:
         for person in ("ann", "bob", "cai"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -30,10 +29,6 @@ def loads(engine: Engine, agents: list[str], *, in_line: bool) -> dict[str, Load
         return store.lock_loads(connection, agents, in_line=in_line)
 
 
-def row(agent: str, load: int) -> dict[str, Any]:
-    return {"agent": agent, "load": load, "open_count": 1, "last_assigned": 5.0}
-
-
 def test_who_stands_in_line_has_read_nothing_and_sees_what_the_one_before_wrote(database_url: str) -> None:
     first, second = connect_engine(database_url, name="first"), connect_engine(database_url, name="second")
     for one in (first, second):  # the second time: what a session knows of the tables it has read by then
@@ -43,7 +38,7 @@ def test_who_stands_in_line_has_read_nothing_and_sees_what_the_one_before_wrote(
         waiting = pool.submit(loads, second, ["ann", "bob"], in_line=True)
         until(lambda: waits(watcher, "second"), what="the second stands in line")
         assert waits(watcher, "second") == [None]
-        store.save(holder, Changes(loads={"ann": row("ann", 300)}), {})
+        store.save(holder, Changes(loads={"ann": Load(300, 1, 5.0)}), {})
         holder.commit()
         assert waiting.result(10) == {"ann": Load(300, 1, 5.0), "bob": Load(0, 0, 0.0)}
     first.dispose()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.control.evaluate.classify import evaluate
+from services.router.classifying import opening_facts
 from services.router.domain.answers import Prediction
 from services.router.domain.classify import Classified, Classifier
 from services.router.domain.labels import Source, priority_of
 from services.router.errors import PlaybookUnsound
+from shared.contracts.events import TicketOpened, TicketSet
 from shared.playbook.routing import IMPACT_URGENCY, ModelUse, Routing
+from shared.playbook.ticketfacts import facts_of
 from shared.playbook.types import decode
+from shared.ticket import projection
 
 OPENED = datetime(2026, 3, 4, 22, 30, tzinfo=UTC)  # Thursday 06:30 in Shanghai
 
@@ -283,3 +288,32 @@ def test_a_rule_that_writes_what_it_reads_is_explained_by_what_it_read() -> None
         decided = classified(routing(raised, rule_set(calm, matches=matches)), {"subject": "x"})
         assert decided.labels["urgency"].value == "3"
         assert [one.inputs for one in decided.acted if one.rule == "calm"] == [first]
+
+
+@pytest.mark.parametrize(
+    "posted",
+    [
+        {},
+        {"body": "of floor 3", "kind": "outage", "external_id": "4711", "dedup_key": "d"},
+        {"requester": {"id": "u1", "email": "Ann@Clinic.EXAMPLE", "tier": "gold", "automated": True}},
+        {"requester": {"email": ""}, "labels": {"impact": "1", "urgency": "2"}, "fields": {"site": "west", "floors": [1, 2]}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("with_text", [True, False])
+def test_the_facts_of_an_opening_are_those_of_what_was_posted(posted: dict[str, Any], with_text: bool) -> None:
+    ticket = {"subject": "no network", "body": "", "source": "web", "requester": {}} | posted
+    opened = msgspec.convert(ticket, TicketOpened)
+    found = opening_facts(opened, projection.opened(1, opened, OPENED, 1), with_text=with_text)
+    expected = facts_of(ticket, with_text=with_text)
+    assert {name: value for name, value in found.items() if name in expected} == expected
+    assert {value for name, value in found.items() if name not in expected} <= {None, False}
+
+
+def test_what_people_set_since_is_among_the_facts_of_an_opening() -> None:
+    opened = TicketOpened(subject="no network", labels={"impact": "3"}, fields={"site": "west"})
+    ticket = projection.opened(1, opened, OPENED, 1)
+    ticket = projection.evolve(
+        ticket, TicketSet(labels={"impact": "1"}, fields={"site": "east"}, priority="2"), OPENED, 2
+    )
+    found = opening_facts(opened, ticket, with_text=False)
+    assert (found["labels.impact"], found["fields.site"], found["priority"]) == ("1", "east", "2")
