@@ -16,12 +16,13 @@ A look-up that finds nothing makes sending again safe, whatever the event's clas
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from services.notifier.channels.base import Kind, Outcome
 from services.notifier.rows import Row
+from shared.playbook.messages import Provider
 
 FAILURES = 5
 UNKNOWNS = 3
@@ -34,6 +35,31 @@ LOST = "sender_lost"
 _PAUSES = (1.0, 4.0, 15.0, 60.0, 300.0)
 _LEAST_PAUSE = 0.05
 _CAP = timedelta(days=1)
+
+
+class Answered(Protocol):
+    """A call that was answered: the message as it was claimed, its epoch, and the provider that was called."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def called(self) -> str: ...
+    @property
+    def provider(self) -> Provider: ...
+    @property
+    def can_look(self) -> bool: ...
+    @property
+    def look(self) -> bool: ...
+    @property
+    def carries(self) -> int: ...
+    @property
+    def polls(self) -> bool: ...
+
+
+Answer = tuple[Answered, Outcome | None]
+"""A call and what came of it; only a look-up may find nothing (None)."""
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -20,7 +20,7 @@ from services.notifier import metrics, receipt_store, store
 from services.notifier.channels.base import Kind, Outcome, ReceiptMode
 from services.notifier.channels.registry import driver_type
 from services.notifier.noting import Notes
-from services.notifier.outcomes import LOOKED, Verdict, judge, judge_look
+from services.notifier.outcomes import LOOKED, Answer, Verdict, judge, judge_look
 from services.notifier.polling import next_poll
 from services.notifier.receipts import Kept, fold, match
 from services.notifier.rows import Accepted, Row, Tables, Written
@@ -29,7 +29,6 @@ from shared.contracts.envelope import Actor, New
 from shared.ledger import business
 from shared.ledger.process import Deps
 from shared.ledger.unit import Result, Unit, Work
-from shared.playbook.messages import Provider
 from shared.runtime.crash import crash_point
 
 log = structlog.get_logger()
@@ -53,31 +52,6 @@ _EVENTS: dict[str, type[Any]] = {
 }
 
 
-class Answered(Protocol):
-    """A call that was answered: the message as it was claimed, its epoch, and the provider that was called."""
-
-    @property
-    def row(self) -> Row: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def called(self) -> str: ...
-    @property
-    def provider(self) -> Provider: ...
-    @property
-    def can_look(self) -> bool: ...
-    @property
-    def look(self) -> bool: ...
-    @property
-    def carries(self) -> int: ...
-    @property
-    def polls(self) -> bool: ...
-
-
-Answer = tuple[Answered, Outcome | None]
-"""A call and what came of it; only a look-up may find nothing (None)."""
-
-
 @dataclass(slots=True)
 class Changes:
     """What a batch writes, gathered: message rows, and messages whose fate means something for others."""
@@ -89,7 +63,8 @@ class Changes:
     buried: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(channel, provider, outcome): shown once it is committed."""
-    seconds: list[tuple[str, float]] = field(default_factory=list)
+    seconds: Counter[tuple[str, timedelta]] = field(default_factory=Counter)
+    """(channel, how long a message took): the same."""
 
     def write(self, unit: Unit) -> None:
         """Write the rows, and what follows from them."""
@@ -111,10 +86,8 @@ class Changes:
     def _show(self) -> None:
         for labels, count in self.counts.items():
             metrics.DELIVERIES.labels(*labels).inc(count)
-        channels = {channel for channel, _ in self.seconds}
-        shown = {channel: metrics.DELIVERY_SECONDS.labels(channel).observe for channel in channels}
-        for channel, seconds in self.seconds:
-            shown[channel](seconds)
+        for (channel, took), count in self.seconds.items():
+            metrics.DELIVERY_SECONDS.labels(channel).observe_many(took.total_seconds(), count)
 
 
 def event(verb: str, row: Row, provider: str, detail: str, provider_id: str | None = None, attempt: int = 0) -> e.Data:
@@ -138,7 +111,7 @@ def judged(
     """Gather what an outcome makes of a message; the result is for the ledger."""
     verdict = judge(row, outcome, now, jitter, can_look=can_look)
     if outcome.kind is Kind.ACCEPTED:
-        changes.seconds.append((row.channel, (now - row.created_at).total_seconds()))
+        changes.seconds[row.channel, now - row.created_at] += 1
     elif outcome.kind is Kind.BAD_RECIPIENT:
         changes.buried.append(_grave(row, provider, verdict.reason or "", now))
     kept = _kept(work, row, provider, verdict, outcome, str(outcome.kind), now, changes)
@@ -277,6 +250,7 @@ def _alike(unit: Unit, answers: Sequence[Answer], changes: Changes) -> list[Answ
     wanted = Accepted(list(known), first.epoch, tried.get("provider_id"), tried, now)
     due_at = next_poll(now, now) if first.polls and outcome.provider_id is not None else None
     versions: dict[int, int] = {}
+    taken: list[tuple[str, datetime]] = []
     reported: dict[str, list[Row]] = {}
     reports = driver_type(first.provider.driver).receipts is not ReceiptMode.NONE
     for number, version in changes.tables.accepted(unit.connection, wanted):
@@ -285,11 +259,13 @@ def _alike(unit: Unit, answers: Sequence[Answer], changes: Changes) -> list[Answ
         new = New(event("sent", row, called, "", provider_id, len(row.attempts) + 1))
         work = Work("delivery", number, row.urgency, version - 1, version - 1, 0, 0, now, None)
         unit.settle("notifier", Result(work, (new,), due_at))
-        changes.counts[row.channel, called, said] += 1
-        changes.seconds.append((row.channel, (now - row.created_at).total_seconds()))
+        taken.append((row.channel, row.created_at))
         if reports and provider_id is not None:
             versions[number] = version
             reported.setdefault(provider_id, []).append(row)
+    for (channel, created_at), count in Counter(taken).items():
+        changes.counts[channel, called, said] += count
+        changes.seconds[channel, now - created_at] += count
     if reported:
         _catch_up(unit, called, reported, changes, versions)
     return list(known.values())

@@ -68,7 +68,10 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]()~|#])")
 
 def one_line(value: object) -> str:
     """Spaces for line breaks and control characters."""
-    return _SPACE.sub(" ", _CONTROL.sub(" ", str(value))).strip()
+    text = str(value)
+    if text.isprintable() and "  " not in text:  # as nearly all are
+        return text.strip()
+    return _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
 
 
 def markdown_safe(value: object) -> str:
@@ -79,7 +82,8 @@ def markdown_safe(value: object) -> str:
 
 def plain(value: object) -> str:
     """Text without control characters; line breaks stay."""
-    return _CONTROL.sub(" ", str(value))
+    text = str(value)
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def _clip(value: object, length: int) -> str:
