@@ -113,17 +113,17 @@ class PlannedBatch:
 
     def _keep(self, work: Work, one: Planned) -> datetime | None:
         """A notification row; a message where its turn is now. Returns when its turn comes otherwise."""
-        ticket, now = work.ticket, self.unit.now
+        ticket, now, event, recipient = work.ticket, self.unit.now, one.event, one.recipient
         number = self.ids.pop()
         message_id, state, reason, due_at = None, "planned", None, None
-        place = (ticket.id, one.event.version, one.recipient.id)
+        place = (ticket.id, event.version, recipient.id)
         if one.address is None:
             state, reason = "suppressed", f"no address for {one.channel}"
         elif one.due_at > now and place not in self.skipped:
             due_at = one.due_at
         else:
             self.skipped.discard(place)
-            wished = self._wish(one.rule, one.event.type, one.recipient, one.channel)
+            wished = self._wish(one.rule, event.type, recipient, one.channel)
             if wished.hold_until is not None:
                 due_at, reason = wished.hold_until, wished.reason
             else:
@@ -131,8 +131,7 @@ class PlannedBatch:
                     (None, wished.off)
                     if wished.off is not None
                     else self._message(
-                        ticket, one.rule, one.event.type, one.event.version, self._data(one.event), one.recipient,
-                        one.channel, one.address,
+                        ticket, one.rule, event.type, event.version, self._data(event), recipient, one.channel, one.address
                     )
                 )  # fmt: skip
                 state = "suppressed" if message_id is None else "sent"
@@ -143,12 +142,12 @@ class PlannedBatch:
                 "id": number,
                 "ticket_id": ticket.id,
                 "event_kind": "ticket",
-                "event_item": one.event.id,
-                "event_version": one.event.version,
-                "event_type": one.event.type,
+                "event_item": event.id,
+                "event_version": event.version,
+                "event_type": event.type,
                 "rule": one.rule.name,
                 "playbook": ticket.playbook,
-                "recipient": one.recipient.id,
+                "recipient": recipient.id,
                 "channel": one.channel,
                 "state": state,
                 "reason": reason,
@@ -243,7 +242,7 @@ class PlannedBatch:
             self._window(work.ticket, one.rule, one.recipient.id, one.channel, getattr(one.event.data, "late", False))
             for work, found in planned
             for one in found
-            if one.due_at <= now
+            if one.due_at <= now and (self.storms or one.rule.digest or getattr(one.event.data, "late", False))
         ]
         for work, _ in planned:
             for step, _row in waiting.get(work.id, ()):
@@ -253,8 +252,6 @@ class PlannedBatch:
         self.windows = self.tables.windows(unit.connection, [one for one in wanted if one is not None], now)
 
     def _window(self, ticket: Ticket, rule: Rule, recipient: str, channel: str, late: bool) -> Window | None:
-        if rule.digest is None and not late and not self.storms:
-            return None
         return window(
             rule, recipient, channel, late=late, source=ticket.source, storm_until=self.storms.get(ticket.source),
             now=self.unit.now,
@@ -264,7 +261,7 @@ class PlannedBatch:
         self, ticket: Ticket, rule: Rule, recipient: str, channel: str, late: bool
     ) -> tuple[Window, datetime] | None:
         """The window that a message waits in, and until when; None when it goes now."""
-        found = self._window(ticket, rule, recipient, channel, late)
+        found = self._window(ticket, rule, recipient, channel, late) if self.windows else None
         if found is None or found.key not in self.windows:
             return None
         due = due_at(found, self.windows[found.key], found.key not in self.begun, self.unit.now)
@@ -380,7 +377,7 @@ class PlannedBatch:
         for row in rows:
             one = marked.get(row["id"])
             if one is not None:
-                row |= {"state": "sending", "epoch": 1, "provider": one.provider, "sent_at": self.unit.now}
+                row["state"], row["epoch"], row["provider"], row["sent_at"] = "sending", 1, one.provider, self.unit.now
                 self.send[row["id"]] = row["urgency"], row, one.lease
 
     def _deliver(self, fresh: set[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -152,7 +153,9 @@ def plan(connection: Connection, changes: Changes, ready: Ready) -> set[int]:
 
 
 def _unmade(connection: Connection, notifications: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose promise was not made before; nobody else can make it meanwhile, the tickets' locks are held."""
+    """Those whose promise was not made before; nobody else can make it meanwhile, the tickets' locks are held. A plan makes none
+    twice itself.
+    """
     events = sorted({(row["event_kind"], row["event_item"], row["event_version"]) for row in notifications})
     if not events:
         return []
@@ -163,13 +166,10 @@ def _unmade(connection: Connection, notifications: Sequence[dict[str, Any]]) -> 
             _KNOWN, {"kinds": arrays.Texts(kinds), "items": arrays.Longs(items), "versions": arrays.Ints(versions)}
         )
     }
-    fresh = []
-    for row in notifications:
-        key = (row["event_kind"], row["event_item"], row["event_version"], row["recipient"], row["channel"])
-        if key not in known:
-            known.add(key)
-            fresh.append(row)
-    return fresh
+    if not known:
+        return list(notifications)
+    key = itemgetter("event_kind", "event_item", "event_version", "recipient", "channel")
+    return [row for row in notifications if key(row) not in known]
 
 
 def waiting(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[Waiting, Any]]]:
