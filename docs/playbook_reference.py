@@ -103,7 +103,7 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table(cls: type[Any], known: set[type], out: list[str]) -> None:
+def table(cls: type[Any], known: set[type], out: list[str], written: dict[str, dict[str, str]]) -> None:
     """The members of a struct, then of the structs it holds that were not shown yet."""
     if cls in known:
         return
@@ -111,7 +111,9 @@ def table(cls: type[Any], known: set[type], out: list[str]) -> None:
     info = types.type_info(cls)
     assert isinstance(info, types.StructType)
     nested: list[type] = []
-    words = member_words(cls)
+    words = written.get(f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}", {}) | member_words(cls)
+    if strange := words.keys() - {one.name for one in info.fields}:
+        raise SystemExit(f"playbook_words.yaml: {cls.__name__} has no {', '.join(sorted(strange))}")
     doc = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
     out.append(f"\n*{cls.__name__}*" + (f": {doc}" if doc else "") + "\n")
     out.append("| member | what | default | |\n|---|---|---|---|")
@@ -121,7 +123,7 @@ def table(cls: type[Any], known: set[type], out: list[str]) -> None:
             f"| `{one.encode_name}` | {cell(what)} | {cell(default_of(one))} | {cell(words.get(one.name, ''))} |"
         )
     for inner in nested:
-        table(inner, known, out)
+        table(inner, known, out, written)
 
 
 def page() -> str:
@@ -135,7 +137,7 @@ def page() -> str:
         what = shown(one.type, nested)
         out.append(f"\nIs: {what}." + ("" if one.required or not default_of(one) else f" Default: {default_of(one)}."))
         for cls in nested:
-            table(cls, known, out)
+            table(cls, known, out, written["members"])
     return "\n".join(out) + "\n"
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from services.control.cli import COMMANDS
 from services.gateway.app import CALLS
+from shared.playbook.messages import Messages
 from shared.playbook.model import Document
+from shared.playbook.routing import Actions, Enrichment, Group, Hold, OfferPolicy, Work
 from shared.playbook.source import read_folder
 from shared.playbook.types import decode
 
@@ -61,6 +63,22 @@ def test_every_example_of_the_playbook_page_is_understood_by_the_reader_and_the_
     assert sections.keys() == fields.keys()
     for name, value in sections.items():
         decode(value, fields[name])
+
+
+def test_the_example_of_the_routing_page_tells_the_lead_of_what_waits(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/routing.md").read_text(), re.DOTALL)
+    (tmp_path / "messages.yaml").write_text(block)
+    [rule] = decode(read_folder(tmp_path).sections["messages"], Messages).rules
+    assert "ticket.queued" in rule.on
+    assert [target.kind for target in rule.audience[0].targets] == ["lead"]
+
+
+@pytest.mark.parametrize("cls", [Group, Actions, Enrichment, Hold, OfferPolicy, Work], ids=lambda cls: cls.__name__)
+def test_the_playbook_page_says_what_each_member_of_a_routing_section_is(cls: type) -> None:
+    text = (ROOT / "docs/playbook.md").read_text()
+    table = text.split(f"\n*{cls.__name__}*", 1)[1].split("\n\n", 2)[1]
+    bare = [row for row in table.splitlines()[2:] if row.endswith("|  |")]
+    assert [row for row in bare if not row.startswith("| `title`")] == []
 
 
 def test_the_http_page_names_calls_that_there_are() -> None:
