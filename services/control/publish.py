@@ -265,6 +265,29 @@ def _kept(state: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     return kept | ({"overridden": overridden} if overridden else {})
 
 
+def set_by_hand(connection: Connection, version: Playbook) -> list[str]:
+    """A line for each value of a person that somebody set by hand and that `version` leaves so, with what the playbook says."""
+    found = []
+    rows = connection.exec_driver_sql(
+        "select key, state from ledger.item where kind = 'agent' and state ? 'overridden' order by key"
+    ).all()
+    for row in rows:
+        agent = version.document.agents.get(row.key)
+        if agent is None:
+            continue
+        person = person_of(row.key, agent, [])
+        kept = _kept(row.state, _plain(person))
+        for name in sorted(kept.get("overridden", ())):
+            now, own = kept[name], msgspec.to_builtins(getattr(person, name))
+            if now != own:
+                found.append(f"{row.key}: {name} is {_short(now)}, set by hand (the playbook says {_short(own)})")
+    return found
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def _plain(record: Person | Group) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
     return plain

@@ -67,6 +67,8 @@ def _apply(given: Deps, engine: Engine, args: argparse.Namespace) -> int:
         checked = publish.load(args.folder, publish.years_around(utc_now()))
         for warning in checked.warnings:
             print(warning, file=sys.stderr)
+        for line in publish.set_by_hand(connection, checked.playbook):
+            print(f"kept: {line}")
         if args.preview:
             return _preview(given, connection, checked.playbook, args.running or "from-now")
         done = publish.publish(given, connection, checked.playbook, by=getpass.getuser(), running=running)
