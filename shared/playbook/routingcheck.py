@@ -2,7 +2,7 @@
 
 Errors: unknown names, values outside the taxonomy, conditions that cannot be meant, rules that are never reached, sets
 without exactly one default, strategies without what they need, delegates that run in a circle. Warnings: demands that
-nobody fulfils, overflow that goes round.
+nobody fulfils, answers of outside systems that their default does not know.
 
 People named by groups, and lanes, are proven where the whole playbook is (`signalbox check`).
 """
@@ -284,10 +284,20 @@ def _enrichments(routing: Routing, schema: Schema) -> Iterator[Problem]:
         asked |= set(spec.enrich)
         for number, rule in enumerate(spec.rules):
             for fact in _read(rule.when, schema):
-                name = fact.removeprefix("enrich.").partition(".")[0]
-                if fact.startswith("enrich.") and name not in asked:
-                    here = f"rules[{place}].rules[{number}].when"
+                name, _, member = fact.removeprefix("enrich.").partition(".")
+                here = f"rules[{place}].rules[{number}].when"
+                if not fact.startswith("enrich."):
+                    continue
+                if name not in asked:
                     yield Problem(here, f"reads {fact}, but the set does not ask {name!r} before (`enrich: [{name}]`)")
+                elif (
+                    (known := routing.enrichments.get(name)) is not None
+                    and known.default
+                    and member not in known.default
+                ):
+                    hint = get_close_matches(member, known.default, 1)
+                    meant = f"; did you mean {hint[0]!r}?" if hint else ""
+                    yield Problem(here, f"reads {fact}, which the default of {name} does not have{meant}", warning=True)
 
 
 def _read(when: Mapping[str, Any] | None, schema: Schema) -> frozenset[str]:

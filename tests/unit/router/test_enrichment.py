@@ -63,7 +63,7 @@ def test_an_answer_that_is_no_object_is_no_answer(answer: Any) -> None:
         facts_of_answer(answer)
 
 
-def problems(**changes: Any) -> list[str]:
+def problems(*, warnings: bool = False, **changes: Any) -> list[str]:
     sections: dict[str, Any] = {
         "groups": {"triage": {"members": []}},
         "fields": {"device": {"type": "text"}},
@@ -80,7 +80,7 @@ def problems(**changes: Any) -> list[str]:
         ],
     }
     routing = decode(sections | changes, Routing)
-    return [f"{one.path}: {one.reason}" for one in check(routing) if not one.warning]
+    return [f"{one.path}: {one.reason}" for one in check(routing) if one.warning is warnings]
 
 
 def test_a_playbook_that_asks_before_it_reads_is_sound() -> None:
@@ -100,6 +100,19 @@ def test_a_rule_that_reads_an_answer_nobody_asked_for_is_found() -> None:
     assert problems(rules=rules) == [
         "rules[0].rules[0].when: reads enrich.mes.status, but the set does not ask 'mes' before (`enrich: [mes]`)"
     ]
+
+
+def test_a_misspelt_answer_is_warned_of() -> None:
+    def reading(fact: str) -> list[dict[str, Any]]:
+        rule = {"name": "down", "when": {fact: "down"}, "then": {"priority": "1"}}
+        return [{"name": "r", "enrich": ["mes"], "rules": [rule, {"name": "else", "default": True}]}]
+
+    mes = {"url": "http://mes.example/x", "allow": ["mes.example"], "default": {"status": "unknown"}}
+    assert problems(warnings=True, enrichments={"mes": mes}, rules=reading("enrich.mes.status")) == []
+    assert problems(warnings=True, enrichments={"mes": mes}, rules=reading("enrich.mes.stats")) == [
+        "rules[0].rules[0].when: reads enrich.mes.stats, which the default of mes does not have; did you mean 'status'?"
+    ]
+    assert problems(warnings=True, enrichments={"mes": mes | {"default": {}}}, rules=reading("enrich.mes.stats")) == []
 
 
 def test_an_address_over_a_fact_that_does_not_exist_is_found() -> None:
