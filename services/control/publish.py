@@ -278,7 +278,7 @@ def set_by_hand(connection: Connection, version: Playbook) -> list[str]:
         person = person_of(row.key, agent, [])
         kept = _kept(row.state, _plain(person))
         for name in sorted(kept.get("overridden", ())):
-            now, own = kept[name], msgspec.to_builtins(getattr(person, name))
+            now, own = kept[name], msgspec.json.decode(msgspec.json.encode(getattr(person, name)))
             if now != own:
                 found.append(f"{row.key}: {name} is {_short(now)}, set by hand (the playbook says {_short(own)})")
     return found

@@ -29,6 +29,9 @@ def test_what_was_set_by_hand_is_listed_until_it_is_as_the_playbook_says(
     door.call("PATCH", "/v1/agents/huang.bo", {"presence": "away", "skills": {"wifi": 3}})
     door.call("PATCH", "/v1/agents/li.na", {"presence": "away"})
     door.call("PATCH", "/v1/agents/li.na", {"presence": "available"})
+    leave = {"from_at": "2030-01-01T00:00:00Z", "to_at": "2030-01-02T00:00:00Z"}
+    for days in ([leave], []):
+        assert door.call("PATCH", "/v1/agents/wang.fang", {"leave": days}).status == 200
     expected = [
         "kept: huang.bo: presence is away, set by hand (the playbook says available)",
         'kept: huang.bo: skills is {"wifi":3}, set by hand (the playbook says {"wifi":2})',
