@@ -41,9 +41,7 @@ def narrate(ticket: dict[str, Any], story: dict[str, Any]) -> str:
         lines.append(f"It waits in {one['group_name']} since {telling.moment(one['queued_at'])} ({one['cause']}).")
     if len(story["ownership"]) > 1:
         lines.append("Whose it was, one group after the other:")
-        lines += [
-            f"  {one['group_name']} from {telling.moment(one['from_at'])} ({one['how']})" for one in story["ownership"]
-        ]
+        lines += [telling.owned(one) for one in story["ownership"]]
     lines += [telling.clock(one) for one in story["sla"]["clocks"]]
     lines += [telling.moved(one) for one in story["sla"]["decisions"] if one["type"] == "sla.moved"]
     if story["attribution"]["seconds"] >= 1:

@@ -123,6 +123,12 @@ def ended(one: dict[str, Any]) -> str:
     return f"Closed at {moment(one['at'])}" + (f": {reason}." if reason else ".")
 
 
+def owned(one: dict[str, Any]) -> str:
+    """One span of ownership: whose, since when, how it came and with which reason."""
+    why = f": {one['reason']}" if one["reason"] else ""
+    return f"  {one['group_name']} from {moment(one['from_at'])} ({one['how']}{why})"
+
+
 def headline(kind: str, data: dict[str, Any], reason: dict[str, Any]) -> str:
     """What became of the ticket in a group."""
     if kind == "ticket.queued":

@@ -107,6 +107,7 @@ def test_a_story_goes_in_the_order_of_what_happened(database_url: str) -> None:
             "Whose it was, one group after the other:",
         )]  # fmt: skip
         assert places == sorted(places)
+        assert "(transferred: not mine)" in told
 
 
 def lines(tmp_path: Path, *tickets: dict[str, Any]) -> Path:
