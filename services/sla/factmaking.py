@@ -20,10 +20,15 @@ from shared.ticket.state import Node, Ticket
 
 Made = list[f.Fact]
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_SCALAR = (str, int, float, bool)
+"""Fields that policies match on."""
 
 
-def facts_of(events: Iterable[Recorded], desk: Desk | None) -> tuple[Made, Desk | None]:
-    """Facts in the order of the log, and where the ticket is after them. `desk` None: the events begin with `ticket.opened`."""
+def facts_of(events: Iterable[Recorded], desk: Desk | None, present: Ticket | None = None) -> tuple[Made, Desk | None]:
+    """Facts in the order of the log, and where the ticket is after them. `desk` None: the events begin with `ticket.opened`.
+
+    `present`: the ticket's row, where the caller has it; what it is after its last event need not be worked out again.
+    """
     ticket = None if desk is None else _on(desk)
     facts: Made = []
     for event in events:
@@ -33,7 +38,11 @@ def facts_of(events: Iterable[Recorded], desk: Desk | None) -> tuple[Made, Desk 
             ticket = projection.opened(event.id, event.data, event.happened_at, event.playbook)
             facts.append(_opened(event.data, event))
             continue
-        before, ticket = ticket, projection.evolve(ticket, event.data, event.happened_at, event.version)
+        before = ticket
+        if present is not None and event.version == present.version:
+            ticket = present
+        else:
+            ticket = projection.evolve(ticket, event.data, event.happened_at, event.version)
         make = _MAKERS.get(event.type)
         if make is not None:
             facts += make(event.data, event.happened_at)
@@ -64,9 +73,9 @@ def desk_of(ticket: Ticket) -> Desk:
         ticket.assignee,
         ticket.accepted,
         ticket.node,
-        tuple((node.name, node.visit) for node in ticket.nodes),
+        tuple([(node.name, node.visit) for node in ticket.nodes]),
         ticket.visit,
-        tuple((node.group, node.assignee, node.accepted) for node in ticket.nodes),
+        tuple([(node.group, node.assignee, node.accepted) for node in ticket.nodes]),
     )
 
 
@@ -116,28 +125,29 @@ def _status(ticket: Ticket) -> str:
 
 
 def _opened(d: e.TicketOpened, event: Recorded) -> f.Fact:
+    requester = d.requester
+    known = {
+        "requester.id": requester.id,
+        "requester.tier": requester.tier,
+        "requester.email": requester.email,
+        "kind": d.kind,
+    }
     attributes: dict[str, Any] = {
         "source": d.source,
         "subject": d.subject,
         **{f"labels.{name}": value for name, value in d.labels.items()},
         **_fields(d.fields),
-        **{
-            f"requester.{name}": value
-            for name, value in (("id", d.requester.id), ("tier", d.requester.tier), ("email", d.requester.email))
-            if value is not None
-        },
-        "requester.automated": d.requester.automated,
+        **{name: value for name, value in known.items() if value is not None},
+        "requester.automated": requester.automated,
     }
-    if d.kind is not None:
-        attributes["kind"] = d.kind
-    by_customer = not d.requester.automated
+    by_customer = not requester.automated
     return f.Created(
         event.happened_at, attributes=attributes, ready=False, by_customer=by_customer, version=event.playbook
     )
 
 
 def _fields(fields: dict[str, Any]) -> dict[str, Any]:
-    return {f"fields.{name}": value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
+    return {f"fields.{name}": value for name, value in fields.items() if isinstance(value, _SCALAR)}
 
 
 def _classified(d: e.TicketClassified, at: datetime) -> Made:

@@ -49,8 +49,9 @@ class KeepClocks:
     def handle(self, unit: Unit, batch: Sequence[Work]) -> list[Result]:
         """Decide each ticket's clocks as of now; a ticket that was not classified yet waits for that."""
         states = self._tables.load(unit.connection, [work.id for work in batch if work.seen > 0])
-        logs = self._logs(unit, batch)
-        library = self._library(unit, batch, states, logs)
+        moved = [(work.id, one) for work in batch for one in work.events if one.type == e.TicketRepinned.type]
+        logs = _logs(unit, [number for number, one in moved if _takes_back(one)])
+        library = self._library(unit, batch, states, [one for _, one in moved], logs)
         results: list[Result] = []
         kept: list[store.Saved] = []
         present: list[tuple[int, SlaState]] = []
@@ -64,7 +65,8 @@ class KeepClocks:
                 present.append((work.id, state))
         if self._forecaster is not None:
             looked = self._forecaster.look(unit.connection, present, library, unit.now)
-            results = [_with_forecast(result, looked) for result in results]
+            if looked.events or looked.next_at:  # else no model is published, or nothing runs
+                results = [_with_forecast(result, looked) for result in results]
         self._tables.save(unit.connection, kept)
         _count(unit, results)
         return results
@@ -72,7 +74,7 @@ class KeepClocks:
     def _one(
         self, unit: Unit, work: Work, state: SlaState | None, library: Library, log: list[Recorded] | None
     ) -> tuple[Result, store.Saved | None]:
-        facts, desk = facts_of(work.events, None if state is None else state.desk)
+        facts, desk = facts_of(work.events, None if state is None else state.desk, work.ticket)
         if desk is None:
             return Result(work), None
         lifted: datetime | None = None
@@ -90,20 +92,19 @@ class KeepClocks:
         version = work.version + len(events)
         return result, store.Saved(work.id, version, decision.next_due_at, kept, ended, lifted, fresh=state is None)
 
-    def _logs(self, unit: Unit, batch: Sequence[Work]) -> dict[int, list[Recorded]]:
-        """The whole log of each ticket of which a move to another version is taken back."""
-        ids = [work.id for work in batch if any(map(_takes_back, work.events))]
-        return events_after(unit.connection, "ticket", dict.fromkeys(ids, 0)) if ids else {}
-
     def _library(
-        self, unit: Unit, batch: Sequence[Work], states: dict[int, SlaState], logs: dict[int, list[Recorded]]
+        self,
+        unit: Unit,
+        batch: Sequence[Work],
+        states: dict[int, SlaState],
+        moved: Sequence[Recorded],
+        logs: dict[int, list[Recorded]],
     ) -> Library:
-        numbers = {unit.playbook, *(work.ticket.playbook for work in batch)}
+        numbers = {unit.playbook, *[work.ticket.playbook for work in batch]}
         numbers |= {number for one in states.values() for number in versions_of(one)}
-        events = chain(*(work.events for work in batch), *logs.values())
         numbers |= {
             number
-            for one in events
+            for one in chain(moved, *logs.values())
             if isinstance(one.data, e.TicketRepinned)
             for number in (one.data.version, one.data.from_version)
         }
@@ -114,6 +115,11 @@ def library_of(deps: Deps, connection: Connection, numbers: Iterable[int], curre
     """The compiled policies of these versions."""
     versions = {number: rules_of(deps.playbooks.get(connection, number)) for number in numbers if number}
     return Library(current, versions)
+
+
+def _logs(unit: Unit, ids: Sequence[int]) -> dict[int, list[Recorded]]:
+    """The whole log of each ticket of which a move to another version is taken back."""
+    return events_after(unit.connection, "ticket", dict.fromkeys(ids, 0)) if ids else {}
 
 
 def _count(unit: Unit, results: Sequence[Result]) -> None:

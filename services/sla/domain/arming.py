@@ -28,7 +28,7 @@ def due_computed(clock: Clock, phases: tuple[Phase, ...], library: Library, unti
 
 def terms_of(clock: Clock, library: Library) -> tuple[Policy, Terms]:
     """The policy and terms that govern the clock now."""
-    span = clock.span
+    span = clock.spans[-1]
     policy = library.policy(span.version, span.policy)
     terms = policy.terms_of(clock.metric, span.priority)
     if terms is None:
@@ -44,13 +44,8 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
     """
     policy, terms = terms_of(clock, library)
     start, calendar = clock.counts_from, policy.calendar
-    elapsed = paused_time = ZERO
-    if start < at:
-        parts = segments(phases, clock.spans, clock.metric, library, start, at)
-        due = deadline(parts, terms.target, start, at, calendar)
-        elapsed, paused_time = spent(parts, RUN), spent(parts, WAIT)
-    else:
-        due = deadline((), terms.target, start, at, calendar)
+    parts = segments(phases, clock.spans, clock.metric, library, start, at)
+    due = deadline(parts, terms.target, start, at, calendar)
     paused = waits(policy, terms, status)
     target = terms.target.length(start, calendar)
     if cause == "resumed" and due is not None and due < at:
@@ -70,8 +65,8 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
         armed_at=armed_at,
         cause=cause,
         warnings=warnings,
-        elapsed=elapsed,
-        paused_time=paused_time,
+        elapsed=spent(parts, RUN),
+        paused_time=spent(parts, WAIT),
         as_of=at,
     )
 
@@ -87,9 +82,9 @@ def _warnings(
 ) -> tuple[Warning, ...]:
     """Each threshold anew for this due instant: what is still ahead is armed, what was given and has passed stays given."""
     before = {warning.threshold: warning.state for warning in clock.warnings}
-    found = []
+    found, start = [], clock.counts_from
     for threshold in terms.warn:
-        instant = _instant(threshold, policy, target, clock.counts_from, due)
+        instant = _instant(threshold, policy, target, start, due)
         if instant is None:
             continue
         state = WarningState.ARMED

@@ -40,7 +40,7 @@ class Warning(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     state: WarningState = WarningState.ARMED
 
 
-class Clock(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Clock(msgspec.Struct, frozen=True, omit_defaults=True):
     """One cycle of a clock.
 
     `started_at`: since when the promise holds; `counts_from`: since when time counts (later than `started_at` after a restart).
@@ -56,11 +56,12 @@ class Clock(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started_at: datetime
     counts_from: datetime
     spans: tuple[Span, ...]
+    armed_at: datetime
+    as_of: datetime
     calendar: str | None = None
     state: State = State.RUNNING
     target: timedelta | None = None
     due_at: datetime | None = None
-    armed_at: datetime
     cause: str = "opened"
     generation: int = 1
     warnings: tuple[Warning, ...] = ()
@@ -74,7 +75,6 @@ class Clock(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     anchors: dict[str, datetime] = {}
     elapsed: timedelta = ZERO
     paused_time: timedelta = ZERO
-    as_of: datetime
 
     @property
     def open(self) -> bool:

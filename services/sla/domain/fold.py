@@ -23,6 +23,7 @@ from shared.contracts import events as e
 LATE_AFTER = timedelta(seconds=60)
 """An effect decided this long after its instant is marked late: an outage, not the ordinary second of work."""
 
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
 CONTINUES = frozenset({"closed", "policy"})
 """Ends after which the same promise may go on, as a new cycle."""
@@ -34,7 +35,7 @@ class Fold:
     __slots__ = (
         "_moved", "_soonest", "_started",
         "answered", "at", "attributes", "changed", "choice", "clocks", "created_at", "desk", "events",
-        "group", "group_since", "library", "merged", "nodes", "now", "opening", "person", "phases", "places", "policy",
+        "group", "group_since", "library", "merged", "nodes", "now", "opening", "passed_on", "person", "phases", "places", "policy",
         "priority", "ready", "replied_at", "status", "version", "waiting_since",
     )  # fmt: skip
 
@@ -55,8 +56,10 @@ class Fold:
         self.choice: Choice | None = None
         self._started: list[Clock] = []
         self._moved: dict[str, list[Clock]] = {}
-        self._soonest: datetime | None = NEVER if not self.clocks else None
-        """Nothing falls due before it; None: to be found out."""
+        self._soonest = min([_first(clock) for clock in self.clocks.values()], default=NEVER)
+        """Nothing falls due before it."""
+        self.passed_on = False
+        """From `at` on the ticket's time may be somebody else's, which is not noted yet."""
 
     def state(self) -> SlaState:
         """What to keep."""
@@ -83,7 +86,9 @@ class Fold:
         """Note a clock's new value."""
         self.clocks[clock.metric] = clock
         self.changed[clock.metric, clock.cycle] = clock
-        self._soonest = None
+        first = _first(clock)
+        if first < self._soonest:
+            self._soonest = first
         return clock
 
     def started(self, clock: Clock) -> None:
@@ -94,21 +99,24 @@ class Fold:
         """Note a new due instant; told in one event with the others of this fact and cause."""
         self._moved.setdefault(cause, []).append(self.put(clock))
 
-    def place(self, at: datetime) -> None:
-        """Note whose time it is from `at` on."""
-        node = next(reversed(self.nodes), None) if self.nodes else None
-        self.places = placed(self.places, at, self.status, (self.group, self.person, node))
+    def place(self) -> None:
+        """Note whose time it is from `at` on: once for all facts of that instant, after the last of them."""
+        if self.passed_on:
+            node = next(reversed(self.nodes), None) if self.nodes else None
+            self.places = placed(self.places, self.at, self.status, (self.group, self.person, node))
+            self.passed_on = False
 
     def flush(self) -> None:
         """Tell what the fact at `self.at` started and moved. A clock that ended in the same breath is told of by its end."""
         if self._started:
-            self._tell(e.SlaStarted(clocks=tuple(ref(clock) for clock in self._started)))
+            self._tell(e.SlaStarted(clocks=tuple([ref(clock) for clock in self._started])))
             self._started = []
         for cause, clocks in self._moved.items():
             refs = tuple(ref(self.clocks[clock.metric]) for clock in clocks if self.clocks[clock.metric].open)
             if refs:
                 self._tell(e.SlaMoved(clocks=refs, cause=cause))
-        self._moved = {}
+        if self._moved:
+            self._moved = {}
 
     def begin(self, metric: str, start: datetime, at: datetime, cause: str, visit: int = 0) -> Clock:
         """Open the next cycle of a metric for the promise that holds since `start`; it goes on where that promise last stopped."""
@@ -117,9 +125,7 @@ class Fold:
         span = Span(start, self.version, policy.name, self.priority)
         last = self.clocks.get(metric)
         cycle = max(visit, 1 if last is None else last.cycle + 1)
-        clock = Clock(
-            metric=metric, cycle=cycle, started_at=start, counts_from=start, spans=(span,), armed_at=at, as_of=at
-        )
+        clock = Clock(metric, cycle, started_at=start, counts_from=start, spans=(span,), armed_at=at, as_of=at)
         if last is not None and last.started_at == start and last.stop_cause in CONTINUES:
             clock = replace(
                 clock,
@@ -202,8 +208,6 @@ class Fold:
         At one instant, breaches that a change put into the past come before what falls due at just that instant: the change is
         noticed with its fact, the others at the first instant after it.
         """
-        if self._soonest is None:
-            self._soonest = min(self._ahead(), default=NEVER)
         if self._soonest >= upto:
             return  # most facts come before anything is due
         for at, _, _, metric, index in sorted(self._due(upto)):
@@ -212,13 +216,7 @@ class Fold:
                 self.put(self.breach(clock, at))
             else:
                 self._warn(clock, index)
-
-    def _ahead(self) -> Iterator[datetime]:
-        """The instants that `_due` looks at."""
-        for clock in self.clocks.values():
-            if clock.stopped_at is None and not clock.paused and clock.breached_at is None and clock.due_at is not None:
-                yield clock.due_at
-                yield from (warning.at for warning in clock.warnings if warning.state is WarningState.ARMED)
+        self._soonest = min([_first(clock) for clock in self.clocks.values()], default=NEVER)
 
     def _due(self, upto: datetime) -> Iterator[tuple[datetime, bool, int, str, int]]:
         for metric, clock in self.clocks.items():
@@ -262,18 +260,27 @@ class Fold:
 
     def next_due_at(self) -> datetime | None:
         """The next instant that matters: the first after the earliest armed warning or due instant."""
-        instants = []
-        for clock in self.clocks.values():
-            if clock.stopped_at is None and not clock.paused and clock.breached_at is None and clock.due_at is not None:
-                instants.append(max(clock.due_at, clock.armed_at))
-                instants.extend(warning.at for warning in clock.warnings if warning.state is WarningState.ARMED)
-        return min(instants) + NOTICED if instants else None
+        soonest = min([_first(clock, clock.armed_at) for clock in self.clocks.values()], default=NEVER)
+        return None if soonest is NEVER else soonest + NOTICED
 
     def _late(self, at: datetime) -> bool:
         return self.now - at > LATE_AFTER
 
     def _tell(self, data: e.Data, at: datetime | None = None) -> None:
         self.events.append((self.at if at is None else at, data))
+
+
+def _first(clock: Clock, not_before: datetime = ALWAYS) -> datetime:
+    """The first instant at which something of a clock falls due; a breach `not_before` that."""
+    first = clock.due_at
+    if first is None or clock.stopped_at is not None or clock.paused or clock.breached_at is not None:
+        return NEVER
+    if first < not_before:
+        first = not_before
+    for warning in clock.warnings:
+        if warning.at < first and warning.state is WarningState.ARMED:
+            first = warning.at
+    return first
 
 
 NOTICED = timedelta(microseconds=1)

@@ -38,13 +38,16 @@ def opening(fact: f.Fact, library: Library) -> SlaState:
 def take_all(fold: Fold, facts: Iterable[f.Fact]) -> None:
     """Take facts in order, then fire what fell due up to the fold's `now`."""
     for fact in facts:
-        at = max(fact.at, fold.at)
+        at, kind = max(fact.at, fold.at), type(fact)
+        if at > fold.at:
+            fold.place()
         fold.fire(at)
         fold.at = at
-        _TAKE[type(fact)](fold, fact, at)
-        if isinstance(fact, _MOVING):
-            fold.place(at)
+        _TAKE[kind](fold, fact, at)
+        if kind in _MOVING:
+            fold.passed_on = True
         fold.flush()
+    fold.place()
     fold.fire(fold.now)
 
 
@@ -276,5 +279,7 @@ _TAKE: dict[type[f.Fact], Callable[[Fold, Any, datetime], None]] = {
     f.Merged: _merged,
 }
 
-_MOVING = (f.Created, f.StatusChanged, f.GroupChanged, f.PersonChanged, f.NodeEntered, f.NodeCompleted, f.Merged)
+_MOVING = frozenset(
+    (f.Created, f.StatusChanged, f.GroupChanged, f.PersonChanged, f.NodeEntered, f.NodeCompleted, f.Merged)
+)
 """Facts after which a ticket's time may be somebody else's."""

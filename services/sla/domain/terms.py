@@ -162,9 +162,9 @@ class Library:
     def policy(self, version: int, name: str) -> Policy:
         """Raises `UnknownVersion`, `UnknownPolicy`."""
         try:
-            return self.rules(version).by_name[name]
+            return self.versions[version].by_name[name]
         except KeyError:
-            raise UnknownPolicy(version, name) from None
+            raise (UnknownPolicy(version, name) if version in self.versions else UnknownVersion(version)) from None
 
 
 def single(policy: Policy) -> Library:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import msgspec
 
@@ -37,7 +36,7 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
     priority: str | None = None
 
 
-class Segment(NamedTuple):
+class Segment(msgspec.Struct, frozen=True):
     """A stretch `[start, end)` of one mode under one calendar, with its open time."""
 
     start: datetime
@@ -69,6 +68,11 @@ def segments(
     """
     if until <= start:
         return []
+    if len(phases) == 1 and len(spans) == 1:
+        rule = spans[0]
+        policy = library.policy(rule.version, rule.policy)
+        mode, calendar = mode_of(policy, metric, rule.priority, phases[0].status), policy.calendar
+        return [Segment(start, until, mode, calendar, calendar.between(start, until))]  # what a new ticket's clocks ask
     cuts = sorted(set(_inside(phases, spans, start, until)))
     found: list[tuple[datetime, datetime, str, BusinessCalendar]] = []
     phase = span = 0
@@ -91,8 +95,6 @@ def segments(
 
 def _inside(phases: Sequence[Phase], spans: Sequence[Span], start: datetime, until: datetime) -> list[datetime]:
     """Where the mode may change; the first of each kind changes nothing."""
-    if len(phases) == 1 and len(spans) == 1:
-        return []
     return [mark.at for marks in (phases, spans) for mark in marks[1:] if start < mark.at < until]
 
 
@@ -136,8 +138,8 @@ def _deadline_of_duration(
     left = target
     if not parts:
         return calendar.add(max(start, until), left)
-    *before, last = parts
-    for part in before:
+    last = parts[-1]
+    for part in parts[:-1]:
         if part.mode is not RUN:
             continue
         if part.open >= left:

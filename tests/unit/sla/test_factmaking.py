@@ -194,7 +194,9 @@ def test_the_facts_status_group_and_person_are_the_tickets_after_every_event(see
         events, between = happenings(random)
         desk, status, group, person, begin = None, "new", None, None, 0
         for count in [*between, len(events)]:
-            made, desk = facts_of(events[begin:count], desk)
+            ticket, batch, before = project(events[:count]), events[begin:count], desk
+            made, desk = facts_of(batch, before)
+            assert (made, desk) == facts_of(batch, before, ticket)
             begin = count
             for fact in made:
                 match fact:
@@ -208,6 +210,5 @@ def test_the_facts_status_group_and_person_are_the_tickets_after_every_event(see
                         person = fact.person
                     case _:
                         pass
-            ticket = project(events[:count])
             assert (status.partition(":")[0], group, person) == (ticket.status, ticket.group, ticket.assignee)
             assert desk == desk_of(ticket)
