@@ -51,6 +51,9 @@ create table ledger.item (
     unique (kind, key)
 );
 
+-- Documents of events are written once, read whole and never searched: `json` keeps the text that came, where `jsonb` takes it apart
+-- (of 47 us that the server needs for a ticket's five events 14) and puts it together again for each reader. Statements work on
+-- either; databases made before the first release have `jsonb`.
 create table ledger.event (
     position bigint not null default nextval('ledger.position_seq'),
     kind text not null,
@@ -59,13 +62,13 @@ create table ledger.event (
     type text not null,
     happened_at timestamptz not null,
     recorded_at timestamptz not null,
-    actor jsonb not null,
+    actor json not null,
     given boolean not null,
     playbook integer not null,
     correlation text not null,
     txid xid8 not null default pg_current_xact_id(),
-    reason jsonb,
-    data jsonb not null,
+    reason json,
+    data json not null,
     primary key (kind, id, version)
 );
 create unique index event_position on ledger.event (position);

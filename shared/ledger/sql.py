@@ -119,7 +119,7 @@ with input as (
     select 'ticket', e.id, e.version, e.type, e.happened_at, e.recorded_at, e.actor, e.given, e.playbook, e.correlation,
         e.reason, e.data
     from json_to_recordset(%(events)s) as e (id bigint, version integer, type text, happened_at timestamptz,
-        recorded_at timestamptz, actor jsonb, given boolean, playbook integer, correlation text, reason jsonb, data jsonb)
+        recorded_at timestamptz, actor json, given boolean, playbook integer, correlation text, reason json, data json)
     join fresh on fresh.id = e.id
 ), wakes as (
     insert into ledger.agenda (service, kind, id, lane, due_at)
