@@ -18,7 +18,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from shared.contracts.envelope import Actor, New, Recorded
+from shared.contracts.envelope import Actor, Recorded
 from shared.ledger import sql
 from shared.ledger.claim import events_after
 from shared.ledger.handler import Handler
@@ -142,11 +142,11 @@ class _Turn:
         for result in handler.handle(unit, batch):
             item = self._items[result.work.id]
             row = item.rows[service]
-            before = item.ticket.version
+            appended = len(unit.events)
             ticket = unit.settle(service, result, fresh=not row.known)
             assert ticket is not None
             item.ticket = ticket
-            item.log += self._recorded(result.work, before, result.events)
+            item.log += unit.events[appended:]
             # a row stays fresh until it is written, however often this batch comes back to it
             row.seen, row.due_at = ticket.version, result.due_at
             if result.due_at is not None and (armed is None or result.due_at < armed):
@@ -162,18 +162,6 @@ class _Turn:
         return Work(
             "ticket", claimed.id, item.ticket.lane, item.ticket.version, row.seen, 0, 0, due_at, item.ticket, events
         )
-
-    def _recorded(self, work: Work, version: int, events: Sequence[New]) -> list[Recorded]:
-        """Appended events as the next service reads them; their position is given when they are written."""
-        unit = self._unit
-        correlation = work.events[-1].correlation if work.events else f"ticket-{work.id}"
-        return [
-            Recorded(
-                "ticket", work.id, number, new.data.type, new.data, new.happened_at or unit.now, unit.now, unit.actor,
-                unit.given, unit.playbook, correlation, reason=new.reason,
-            )
-            for number, new in enumerate(events, start=version + 1)
-        ]  # fmt: skip
 
     def _wake(self) -> None:
         """Whom the last decisions woke, as far as they are of this crew and stand well with the item."""

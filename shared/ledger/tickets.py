@@ -148,7 +148,7 @@ def _insert(unit: Unit, pairs: Sequence[tuple[Ticket, Opening]], quiet: bool) ->
         () if quiet else tuple(dict.fromkeys(s for _, o in pairs for new in o.events for s in WAKES[new.data.type]))
     )
     events = [
-        unit.row("ticket", ticket.id, version, new, opening.correlation, opening.actor)
+        unit.event("ticket", ticket.id, version, new, opening.correlation, opening.actor)
         for ticket, opening in pairs
         for version, new in enumerate(opening.events, start=1)
     ]
@@ -161,7 +161,7 @@ def _insert(unit: Unit, pairs: Sequence[tuple[Ticket, Opening]], quiet: bool) ->
         },
     )
     inserted = {row.id for row in rows}
-    unit.opened += [row for row in events if row["id"] in inserted]
+    unit.opened += [event for event in events if event.id in inserted]
     unit.woken.update((service, ticket.lane) for ticket, _ in pairs if ticket.id in inserted for service in services)
     return inserted
 

@@ -87,6 +87,19 @@ class Result(msgspec.Struct, frozen=True):
     """The ticket after these events, where the handler has seen it so: it is not projected a second time."""
 
 
+class Due(msgspec.Struct):
+    """An agenda row as it is written: when `service` looks at the item again, and which version it has seen."""
+
+    service: str
+    kind: str
+    id: int
+    lane: str
+    due_at: datetime | None
+    seen: int = 0
+    fresh: bool = False
+    """The service has no agenda row of this item yet: it is copied in, not looked for."""
+
+
 @dataclass(slots=True)
 class Unit:
     """One transaction's gathered writes. `now` is business time at its beginning; `playbook` the version decided under."""
@@ -101,13 +114,14 @@ class Unit:
     """(service, lane) pairs to ring after the commit; complete after `flush`."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called in order once the transaction is committed (a sender takes over what was marked as being sent)."""
-    opened: list[dict[str, Any]] = field(default_factory=list)
-    """First events of tickets opened here: rows that were written already."""
-    _events: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[Recorded] = field(default_factory=list)
+    """First events of tickets opened here: they were written already."""
+    events: list[Recorded] = field(default_factory=list)
+    """What was appended here, in order; written by `flush`, which also gives each its position."""
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     _items: list[dict[str, Any]] = field(default_factory=list)
-    _wakes: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
-    _selves: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    _wakes: dict[tuple[str, str, int], Due] = field(default_factory=dict)
+    _selves: dict[tuple[str, str, int], Due] = field(default_factory=dict)
 
     # ---- gathering ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +138,7 @@ class Unit:
         """Gather events of a locked (or brand-new) item after its `version`; return the item's new version."""
         for new in events:
             version += 1
-            self._events.append(self.row(kind, item_id, version, new, correlation, actor))
+            self.events.append(self.event(kind, item_id, version, new, correlation, actor))
         return version
 
     def append_to_ticket(
@@ -165,21 +179,11 @@ class Unit:
         """
         at = self.now if due_at is None else due_at
         if fresh:
-            row = {
-                "service": service,
-                "kind": kind,
-                "id": item_id,
-                "lane": lane,
-                "due_at": at,
-                "seen": 0,
-                "fresh": True,
-            }
-            self._selves[service, kind, item_id] = row
+            self._selves[service, kind, item_id] = Due(service, kind, item_id, lane, at, 0, True)
             return
         known = self._wakes.get((service, kind, item_id))
-        if known is None or at < known["due_at"]:
-            row = {"service": service, "kind": kind, "id": item_id, "lane": lane, "due_at": at}
-            self._wakes[(service, kind, item_id)] = row
+        if known is None or known.due_at is None or at < known.due_at:
+            self._wakes[service, kind, item_id] = Due(service, kind, item_id, lane, at)
 
     def settle(self, service: str, result: Result, *, fresh: bool = False) -> Ticket | None:
         """Gather what a handler made of a claimed item, and its agenda row's own next instant; returns the ticket after it.
@@ -196,10 +200,10 @@ class Unit:
         elif result.events or result.state is not None:
             version = self.append(work.kind, work.id, work.version, result.events)
             self.bump(work.kind, work.id, version, result.state)
-        due_at = result.due_at
         # its own events count as seen: `version` covers them
-        row = {"service": service, "kind": work.kind, "id": work.id, "lane": lane, "due_at": due_at, "seen": version}
-        self._selves[service, work.kind, work.id] = row | {"fresh": fresh}
+        self._selves[service, work.kind, work.id] = Due(
+            service, work.kind, work.id, lane, result.due_at, version, fresh
+        )
         return ticket
 
     def bump(self, kind: str, item_id: int, version: int, state: Any = None) -> None:
@@ -212,30 +216,23 @@ class Unit:
         taken = [
             key
             for key, row in self._wakes.items()
-            if key[0] in services and key[1] == kind and key[2] in ids and row["due_at"] <= self.now
+            if key[0] in services
+            and key[1] == kind
+            and key[2] in ids
+            and row.due_at is not None
+            and row.due_at <= self.now
         ]
         for key in taken:
             del self._wakes[key]
         return [(service, item_id) for service, _, item_id in taken]
 
-    def row(
-        self, kind: str, item_id: int, version: int, new: New, correlation: str, actor: Actor | None
-    ) -> dict[str, Any]:
-        """An event's row, as the statements take it."""
-        return {
-            "kind": kind,
-            "id": item_id,
-            "version": version,
-            "type": new.data.type,
-            "happened_at": new.happened_at or self.now,
-            "recorded_at": self.now,
-            "actor": actor or self.actor,
-            "given": self.given,
-            "playbook": self.playbook,
-            "correlation": correlation or self.correlation or origin(kind, item_id, new),
-            "reason": new.reason,
-            "data": new.data,
-        }
+    def event(self, kind: str, item_id: int, version: int, new: New, correlation: str, actor: Actor | None) -> Recorded:
+        """An event as it is written, but for its position."""
+        data = new.data
+        return Recorded(
+            kind, item_id, version, data.type, data, new.happened_at or self.now, self.now, actor or self.actor,
+            self.given, self.playbook, correlation or self.correlation or origin(kind, item_id, new), 0, new.reason,
+        )  # fmt: skip
 
     def rouse(self, service: str, ids: list[int]) -> None:
         """Put tickets that this transaction does not hold on a service's agenda now, as far as they are free at the moment.
@@ -251,7 +248,7 @@ class Unit:
         for call in self.after_commit:
             call()
         if logging.trailing():
-            logging.trail([_line(row) for row in (*self.opened, *self._events)])
+            logging.trail([_line(one) for one in (*self.opened, *self.events)])
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -262,37 +259,33 @@ class Unit:
             copying.write(connection, sql.SAVE_ITEMS, {"rows": dumps(self._items)})
         for key in self._wakes.keys() & self._selves.keys():
             # one row is written once in a statement: what somebody else asked for comes on top of its own answer
-            row, wanted = self._selves[key], self._wakes.pop(key)["due_at"]
-            row["due_at"] = wanted if row["due_at"] is None else min(row["due_at"], wanted)
-        due = (row for rows in (self._wakes, self._selves) for row in rows.values() if row["due_at"] is not None)
-        self.woken.update((row["service"], row["lane"]) for row in due if row["due_at"] <= self.now)
-        copying.copy(connection, sql.EVENTS, _event_lines(self._events))
+            row, wanted = self._selves[key], self._wakes.pop(key).due_at
+            row.due_at = wanted if row.due_at is None or wanted is None else min(row.due_at, wanted)
+        for rows in (self._wakes, self._selves):
+            for row in rows.values():
+                if row.due_at is not None and row.due_at <= self.now:
+                    self.woken.add((row.service, row.lane))
+        copying.copy(connection, sql.EVENTS, _event_lines(self.events))
         if self._tickets:
             copying.write(connection, sql.SAVE_TICKETS, _ticket_columns(list(self._tickets.values())))
         if self._wakes:
             # sorted, so that two transactions never take agenda rows of new items in opposite order
-            wakes = [self._wakes[key] for key in sorted(self._wakes, key=lambda key: (key[1], key[2], key[0]))]
+            wakes = sorted(self._wakes.values(), key=lambda row: (row.kind, row.id, row.service))
             copying.write(connection, sql.WAKE, _agenda_columns(wakes))
-        fresh: list[dict[str, Any]] = []
-        known: list[dict[str, Any]] = []
-        gone: list[dict[str, Any]] = []
+        fresh: list[Due] = []
+        known: list[Due] = []
+        gone: list[Due] = []
         for row in self._selves.values():
-            if row["due_at"] is None and KINDS[row["kind"]].leaves:
+            if row.due_at is None and KINDS[row.kind].leaves:
                 gone.append(row)
             else:
-                (fresh if row["fresh"] else known).append(row)
-        copying.copy(connection, sql.FRESH, [_agenda_line(row) for row in fresh])
+                (fresh if row.fresh else known).append(row)
+        copying.copy(connection, sql.FRESH, _agenda_lines(fresh))
         if known:
-            copying.write(
-                connection, sql.SETTLE, _agenda_columns(known) | {"seen": arrays.Ints([row["seen"] for row in known])}
-            )
+            columns = _agenda_columns(known) | {"seen": arrays.Ints([row.seen for row in known])}
+            copying.write(connection, sql.SETTLE, columns)
         if gone:
-            columns: dict[str, arrays.Column] = {
-                "services": arrays.Texts([row["service"] for row in gone]),
-                "kinds": arrays.Texts([row["kind"] for row in gone]),
-                "ids": arrays.Longs([row["id"] for row in gone]),
-            }
-            copying.write(connection, sql.LEAVE, columns)
+            copying.write(connection, sql.LEAVE, _keys(gone))
         copying.send(connection)
 
 
@@ -302,26 +295,25 @@ def origin(kind: str, item_id: int, new: New) -> str:
     return f"{kind}-{item_id}" if ticket is None else f"ticket-{ticket}"
 
 
-def _line(row: dict[str, Any]) -> dict[str, Any]:
-    """An event's row as a line of the trail."""
-    kind, data = row["kind"], row["data"]
-    ticket = row["id"] if kind == "ticket" else getattr(data, "ticket", None)
+def _line(event: Recorded) -> dict[str, Any]:
+    """An event as a line of the trail."""
+    ticket = event.id if event.kind == "ticket" else getattr(event.data, "ticket", None)
     return {
-        "type": data.type,
+        "type": event.type,
         "ticket": None if ticket is None else str(ticket),
-        "event_id": f"{kind}-{row['id']}-{row['version']}",
-        "correlation": row["correlation"],
-        "actor": f"{row['actor'].kind}:{row['actor'].id}",
+        "event_id": f"{event.kind}-{event.id}-{event.version}",
+        "correlation": event.correlation,
+        "actor": f"{event.actor.kind}:{event.actor.id}",
     }
 
 
-def _event_lines(rows: Sequence[dict[str, Any]]) -> list[bytes]:
-    """Rows of events as COPY takes them."""
+def _event_lines(events: Sequence[Recorded]) -> list[bytes]:
+    """Events as COPY takes them."""
     instants: dict[datetime, bytes] = {}
     actors: dict[Actor, bytes] = {}
     lines = []
-    for row in rows:
-        happened, recorded_at, actor = row["happened_at"], row["recorded_at"], row["actor"]
+    for one in events:
+        happened, recorded_at, actor = one.happened_at, one.recorded_at, one.actor
         if happened not in instants:
             instants[happened] = copying.instant(happened)
         if recorded_at not in instants:
@@ -330,18 +322,18 @@ def _event_lines(rows: Sequence[dict[str, Any]]) -> list[bytes]:
             actors[actor] = copying.json(actor)
         lines.append(
             copying.line(
-                row["kind"].encode(),
-                b"%d" % row["id"],
-                b"%d" % row["version"],
-                row["type"].encode(),
+                one.kind.encode(),
+                b"%d" % one.id,
+                b"%d" % one.version,
+                one.type.encode(),
                 instants[happened],
                 instants[recorded_at],
                 actors[actor],
-                copying.boolean(row["given"]),
-                b"%d" % row["playbook"],
-                copying.text(row["correlation"]),
-                copying.json(row["reason"]),
-                copying.json(row["data"]),
+                copying.boolean(one.given),
+                b"%d" % one.playbook,
+                copying.text(one.correlation),
+                copying.json(one.reason),
+                copying.json(one.data),
             )
         )
     return lines
@@ -362,25 +354,33 @@ def _ticket_columns(tickets: Sequence[Ticket]) -> dict[str, arrays.Column]:
     }
 
 
-def _agenda_columns(rows: Sequence[dict[str, Any]]) -> dict[str, arrays.Column]:
+def _keys(rows: Sequence[Due]) -> dict[str, arrays.Column]:
     return {
-        "services": arrays.Texts([row["service"] for row in rows]),
-        "kinds": arrays.Texts([row["kind"] for row in rows]),
-        "ids": arrays.Longs([row["id"] for row in rows]),
-        "lanes": arrays.Texts([row["lane"] for row in rows]),
-        "dues": arrays.Instants([row["due_at"] for row in rows]),
+        "services": arrays.Texts([row.service for row in rows]),
+        "kinds": arrays.Texts([row.kind for row in rows]),
+        "ids": arrays.Longs([row.id for row in rows]),
     }
 
 
-def _agenda_line(row: dict[str, Any]) -> bytes:
-    return copying.line(
-        row["service"].encode(),
-        row["kind"].encode(),
-        b"%d" % row["id"],
-        row["lane"].encode(),
-        copying.instant(row["due_at"]),
-        b"%d" % row["seen"],
-    )
+def _agenda_columns(rows: Sequence[Due]) -> dict[str, arrays.Column]:
+    return _keys(rows) | {
+        "lanes": arrays.Texts([row.lane for row in rows]),
+        "dues": arrays.Instants([row.due_at for row in rows]),
+    }
+
+
+def _agenda_lines(rows: Sequence[Due]) -> list[bytes]:
+    """Agenda rows as COPY takes them."""
+    instants: dict[datetime | None, bytes] = {}
+    lines = []
+    for row in rows:
+        due_at = row.due_at
+        at = instants.get(due_at)
+        if at is None:
+            at = instants[due_at] = copying.instant(due_at)
+        line = (row.service.encode(), row.kind.encode(), b"%d" % row.id, row.lane.encode(), at, b"%d" % row.seen)
+        lines.append(copying.line(*line))
+    return lines
 
 
 def query(statement: str) -> TextClause:

@@ -60,7 +60,8 @@ def fill(url: str) -> int:
             and c.table_schema not in ('pg_catalog', 'information_schema', 'public') group by 1, 2 order by 1, 2"""
         ).fetchall()
         samples = {
-            "int8": "1", "int4": "1", "int2": "1", "text": "'x'", "bool": "true", "timestamptz": "now()", "jsonb": "'{}'", "json": "'{}'",
+            "int8": "1", "int4": "1", "int2": "1", "text": "'x'", "bool": "true", "timestamptz": "now()", "jsonb": "'{}'",
+            "json": "'{}'",
             "bytea": "'\\x00'", "float8": "1", "_text": "'{}'", "_int8": "'{}'", "xid8": "pg_current_xact_id()", "numeric": "1",
             "float4": "1",
             "date": "current_date", "interval": "'1s'", "uuid": "gen_random_uuid()",
