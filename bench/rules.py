@@ -1,6 +1,6 @@
 """Rule matching: our index beside a linear scan, over 10 to 10,000 selective rules, in one run.
 
-    python -m bench.rules [--rounds 3] [--seconds 0.5] [--broad]
+    python -m bench.rules [--rounds 3] [--seconds 0.5] [--broad] [--nested]
 
 Rules and tickets have the shape of `bench/reference/peers/rules_bench.py`: 8 facts (6 enumerated, one range, keywords
 in the subject), first match wins; a selective rule names one of 5,000 products. "match" is the first rule that holds;
@@ -59,6 +59,21 @@ def written_rules(count: int, values: dict[str, list[str]], *, selective: bool) 
     return rules
 
 
+def nested(rules: list[dict[str, Any]], values: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The same rules with a second product: a rule holds for its own conditions or for that product in one region, or asks for
+    one of both products beside its other conditions.
+    """
+    chance, found = random.Random(11), list[dict[str, Any]]()
+    for when in rules:
+        other = {"fields.product": chance.choice(values["fields.product"])}
+        if chance.random() < 0.5:
+            found.append({"any": [when, other | {"fields.region": chance.choice(values["fields.region"])}]})
+        else:
+            rest = {field: value for field, value in when.items() if field != "fields.product"}
+            found.append({"any": [{"fields.product": when["fields.product"]}, other], "all": [rest]})
+    return found
+
+
 def tickets(count: int, values: dict[str, list[str]]) -> list[Facts]:
     """Return facts of `count` random tickets."""
     chance = random.Random(3)
@@ -102,12 +117,15 @@ def explained(rules: RuleSet) -> Callable[[Facts], object]:
     return match
 
 
-def measure(size: int, *, selective: bool, rounds: int, seconds: float) -> dict[str, float]:
+def measure(
+    size: int, *, selective: bool, rounds: int, seconds: float, by_alternatives: bool = False
+) -> dict[str, float]:
     """Return the median CPU time of each way in microseconds, and the compile time in seconds."""
     values = vocabulary(selective=selective)
     known = {field: choice(listed) for field, listed in values.items()}
     schema = Schema(known | {"fields.amount": NUMBER, "subject": TEXT})
-    conditions = [parse(when, schema) for when in written_rules(size, values, selective=selective)]
+    written = written_rules(size, values, selective=selective)
+    conditions = [parse(when, schema) for when in (nested(written, values) if by_alternatives else written)]
     rows = [*(Rule(str(place), one) for place, one in enumerate(conditions)), Rule(str(size - 1), None)]
     started = time.process_time()
     rules = RuleSet("bench", Mode.FIRST, rows)
@@ -134,13 +152,17 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=0.5)
     options.add_argument("--broad", action="store_true", help="also rules that do not name a product")
+    options.add_argument("--nested", action="store_true", help="only rules with any within all and all within any")
     chosen = options.parse_args()
     verdicts = Verdicts()
     for selective in (True, False) if chosen.broad else (True,):
         found = {
-            size: measure(size, selective=selective, rounds=chosen.rounds, seconds=chosen.seconds) for size in SIZES
+            size: measure(
+                size, selective=selective, rounds=chosen.rounds, seconds=chosen.seconds, by_alternatives=chosen.nested
+            )
+            for size in SIZES
         }
-        print(f"{'selective' if selective else 'broad'} rules, µs CPU a ticket")
+        print(f"{'nested' if chosen.nested else 'selective' if selective else 'broad'} rules, µs CPU a ticket")
         print(f"| {'way':24} | " + " | ".join(f"{size:>9,}" for size in SIZES) + " | 10,000 / 10 |")
         print("|---|" + "---|" * (len(SIZES) + 1))
         for name in found[SIZES[0]]:

@@ -110,6 +110,11 @@ class Range(Comparison):
     low_open: bool = False
     high_open: bool = False
 
+    @property
+    def is_numeric(self) -> bool:
+        """Are its bounds numbers, not days?"""
+        return not isinstance(self.low, str) and not isinstance(self.high, str)
+
     def compile(self) -> Test:
         name, low, high, low_open, high_open = self.field, self.low, self.high, self.low_open, self.high_open
         kinds = str if isinstance(low if low is not None else high, str) else (int, float)

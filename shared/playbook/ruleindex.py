@@ -7,6 +7,7 @@ Every condition is a conjunction. Its comparisons are spread over tables:
   an `any` or a `not`;
 - numeric ranges, and their negation: at most 64 segments → bitmap of the conditions that may accept it (never too few, so tests
   follow);
+- an `any`: the same tables for what its members ask, put together (never too few, see `rulealternatives`);
 - whatever else a condition says stays a closure, asked only where the bitmaps leave the condition standing.
 
 The conjunction of the bitmaps is the answer, so time grows with the conditions that could hold and not with all of
@@ -28,6 +29,7 @@ from typing import TypeGuard
 from shared.playbook.facts import Facts
 from shared.playbook.onepass import is_dear
 from shared.playbook.predicates import (
+    AnyOf,
     Ask,
     Comparison,
     Condition,
@@ -39,6 +41,7 @@ from shared.playbook.predicates import (
     Test,
     conjunction,
 )  # fmt: skip
+from shared.playbook.rulealternatives import Alternatives
 from shared.playbook.rulecost import LOOK, PART, Burnt, Prices, Purse, TooCostly, alone, leaves, positions, timed
 from shared.playbook.ruletables import Members, RangeTable, Table, TextTable, distinct, fits, refusal_table, value_table
 
@@ -46,6 +49,7 @@ _FEW = 12
 _SHORT = 2_048  # so few candidates, that seek so little in so short texts, are tested sooner than looked up
 _WORD, _PART = 64, 16  # four words, eight comparisons
 OTHER = "text and combined conditions"
+ALTERNATIVES = "alternatives"
 STRIKES = 3
 """So often may a condition be to blame for a look that was not begun; then it is asked no more."""
 
@@ -67,8 +71,8 @@ class RuleIndex:
     """An index over `conditions`, in order. Safe to share between threads; nothing changes but what is left out."""
 
     __slots__ = (
-        "_all", "_allowed", "_by_pass", "_dear", "_lists", "_ranges", "_scalars", "_scanned", "_strikes", "_texts", "quarantined",
-        "size",
+        "_all", "_allowed", "_alternatives", "_by_pass", "_dear", "_lists", "_ranges", "_scalars", "_scanned",
+        "_strikes", "_texts", "quarantined", "size",
     )  # fmt: skip
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
@@ -95,6 +99,7 @@ class RuleIndex:
             RangeTable(field, split.ranges.get(field, []), split.outside.get(field, []), self._all)
             for field in {**split.ranges, **split.outside}
         ]
+        self._alternatives = Alternatives(split.anys, self.size)
         inside = split.inside()
         tables = {
             place: TextTable(*place, split.texts.get(place, []), inside.get(place, []), self._all)
@@ -128,7 +133,7 @@ class RuleIndex:
             bits &= accepted
         for ranges in self._ranges:
             bits &= ranges.accepting(get(ranges.field))
-        return bits
+        return bits & self._alternatives.accepting(facts) if self._alternatives else bits
 
     def matching(self, facts: Facts, within: int = -1, purse: Purse | None = None) -> Iterator[int]:
         """Yield, in order, the positions of the conditions that hold, of those in the bitmap `within`.
@@ -201,6 +206,7 @@ class RuleIndex:
             yield name, accepted
         for ranges in self._ranges:
             yield ranges.field, ranges.accepting(facts.get(ranges.field))
+        yield ALTERNATIVES, self._alternatives.accepting(facts)
 
     def _standing(self, facts: Facts, within: int, purse: Purse | None) -> tuple[int, _Way]:
         """The conditions that are to be asked one by one, and how; paid for."""
@@ -273,6 +279,7 @@ class _Split:
         self.ranges: dict[str, Members] = defaultdict(list)
         self.outside: dict[str, Members] = defaultdict(list)
         self.texts: dict[tuple[type[Comparison], str], Members] = defaultdict(list)
+        self.anys: list[tuple[int, AnyOf]] = []
         self.others: dict[int, list[Condition]] = defaultdict(list)
         self.range_tests: dict[int, list[Condition]] = defaultdict(list)
         self.text_tests: dict[int, list[Condition]] = defaultdict(list)
@@ -300,6 +307,8 @@ class _Split:
                     self.ranges[part.field].append((position, part))
                 self.range_tests[position].append(part)
             else:
+                if isinstance(part, AnyOf):
+                    self.anys.append((position, part))
                 self.others[position].append(part)
 
     def leave_to_tests(self, members: Members) -> None:
@@ -332,7 +341,7 @@ class _Split:
 
 
 def _is_numeric(part: Condition) -> TypeGuard[Range]:
-    return isinstance(part, Range) and not isinstance(part.low, str) and not isinstance(part.high, str)
+    return isinstance(part, Range) and part.is_numeric
 
 
 def _in_pass(part: Comparison) -> bool:

@@ -88,6 +88,61 @@ def test_the_index_answers_as_a_linear_scan(written: list[dict[str, Any]], ticke
         assert list(positions(index.holding(facts))) == reference
 
 
+_plain = st.one_of(
+    st.fixed_dictionaries({"x": st.one_of(st.sampled_from(VALUES), st.lists(st.sampled_from(VALUES), min_size=1))}),
+    st.fixed_dictionaries({"y": st.sampled_from(VALUES)}),
+    st.fixed_dictionaries({"free": st.sampled_from(["p", "q"])}),
+    st.fixed_dictionaries({"tags": st.sampled_from(["t", "u"])}),
+    st.fixed_dictionaries({"auto": st.booleans()}),
+    st.integers(-5, 5).flatmap(lambda low: st.just({"n": {"gt": low, "lt": low + 3}})),
+)
+_ways = st.lists(
+    st.one_of(
+        _plain,
+        st.fixed_dictionaries({"all": st.lists(st.one_of(_plain, _leaf), min_size=1, max_size=3)}),
+        st.fixed_dictionaries({"any": st.lists(_plain, min_size=1, max_size=2)}),
+    ),
+    min_size=1,
+    max_size=3,
+)
+_nested = st.one_of(
+    st.fixed_dictionaries({"any": _ways}),
+    st.fixed_dictionaries(
+        {"all": st.lists(st.one_of(_leaf, st.fixed_dictionaries({"any": _ways})), min_size=1, max_size=3)}
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(_nested, min_size=1, max_size=40), st.lists(_facts, min_size=1, max_size=5))
+def test_conditions_with_alternatives_are_answered_as_by_a_scan(
+    written: list[dict[str, Any]], tickets: list[dict[str, Any]]
+) -> None:
+    conditions = [parse(one, SCHEMA) for one in written]
+    index, tests = RuleIndex(conditions), [condition.compile() for condition in conditions]
+    for facts in tickets:
+        reference = [place for place, test in enumerate(tests) if test(facts)]
+        assert list(index.matching(facts)) == reference
+        assert index.first(facts) == (reference[0] if reference else -1)
+        assert sum(index.cleared(facts).values()) == len(conditions) - len(reference)
+
+
+def test_of_many_conditions_with_alternatives_few_are_left_to_be_asked() -> None:
+    schema = Schema({"product": TEXT, "region": TEXT, "n": NUMBER, "tags": LIST})
+    written: list[dict[str, Any]] = []
+    for i in range(400):
+        a, b = {"product": f"p{i}"}, {"product": f"p{i + 1}"}
+        written += [
+            {"any": [a, b], "region": "eu"},
+            {"any": [a | {"region": "eu"}, b | {"region": "us"}]},
+            {"all": [{"any": [a, {"tags": f"t{i}"}]}, {"n": {"gte": 0}}]},
+            {"any": [a, {"n": {"gte": 10 * i, "lt": 10 * i + 10}}]},
+        ]
+    index = RuleIndex([parse(one, schema) for one in written])
+    facts = {"product": "p7", "region": "eu", "n": 55, "tags": ["t3", "t4"]}
+    assert index.candidates(facts).bit_count() <= 30  # a segment of the ranges holds seven of them
+
+
 def test_ranges_and_their_negations_hold_at_their_bounds_as_they_say() -> None:
     ranges: list[dict[str, Any]] = [{op: low} for op in ("gt", "gte", "lt", "lte") for low in range(-2, 3)]
     ranges += [
