@@ -93,7 +93,7 @@ class WaitingRow(msgspec.Struct, frozen=True, kw_only=True):
 class OwnershipRow(msgspec.Struct, frozen=True, kw_only=True):
     """`router.v_ownership`: one span in which a group had a ticket. `to_at` null: it still has.
 
-    `how`: routed, transferred, returned (rejected by the other side), overflow, reopened.
+    `how`: routed, transferred, returned (rejected by the other side), flow (it came to a node of that group), overflow, reopened.
     """
 
     ticket_id: int

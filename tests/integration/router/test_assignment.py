@@ -399,6 +399,30 @@ def test_ownership_ends_with_the_ticket_and_begins_again_when_it_is_reopened(dat
         assert spans == [("desk", "routed", START, START + one), ("desk", "reopened", START + 2 * one, None)]
 
 
+def test_a_group_to_which_the_flow_brought_the_ticket_has_it_by_the_flow_and_the_next_by_overflow(
+    database_url: str,
+) -> None:
+    works = {"works": {"members": ["dan"], "overflow": "triage", "relax": [{"after": "10m", "to": "overflow"}]}}
+    nodes = [
+        {"name": "check", "responsible": {"ticket": True}, "next": "mend"},
+        {"name": "mend", "responsible": {"group": "works"}, "next": "z"},
+        {"name": "z", "kind": "end"},
+    ]
+    agents = playbook()["agents"] | {"dan": {"capacity": 1}}
+    sections = playbook(agents=agents, groups=groups() | works, flows=[{"name": "fix", "nodes": nodes}])
+    with routing_desk(database_url, sections) as desk:
+        how = "select group_name, how from router.v_ownership where ticket_id = %s order by span"
+        first, second = desk.open(kind="fix"), desk.open(kind="fix")
+        for ticket in (first, second):
+            owner = str(desk.owner(ticket))
+            assert desk.act(ticket, c.Accept(), owner).refused is None
+            assert desk.act(ticket, c.CompleteNode(node="check"), owner).refused is None
+            assert desk.rows(how, ticket) == [("desk", "routed"), ("works", "flow")]
+        assert desk.owner(first) == "dan"
+        desk.wait(minutes=11)
+        assert desk.rows(how, second) == [("desk", "routed"), ("works", "flow"), ("triage", "overflow")]
+
+
 def test_demands_survive_a_decline(database_url: str) -> None:
     agents = playbook()["agents"] | {
         "ann": {"capacity": 2, "skills": {"tape": 2}},
