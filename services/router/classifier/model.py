@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from services.router.classifier import sense
 
-FORMAT = 3
+FORMAT = 4
 """1 had other terms and no score for "none of these": its weights mean nothing here, so it is refused, not converted. 2 had no
-weights of what a text means, and is read as a model without them."""
+weights of what a text means, and is read as a model without them. 3 had one point for a text, never two."""
+READ = (2, 3, FORMAT)
 _TOKEN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+|[?!\uff1f\uff01]")
 _SPACE = re.compile(r"\s+")
 MAX_CHARACTERS = 20_000
@@ -65,7 +66,8 @@ class Model:
     """`weights` is terms × labels; `scale` turns scores into calibrated confidences; below `threshold` it abstains.
 
     The first `word_terms` of the vocabulary are words, the others characters; each view is brought to length 1 by
-    itself. `meanings` weighs what the whole text means (see `sense`); None: learnt without. `nothing` is the score of
+    itself. `meanings` weighs what the text means (see `sense`), as one point or, with twice the rows, as those of its
+    first line and of the rest; None: learnt without. `nothing` is the score of
     "none of these labels", which takes its share of the confidence; None: never learnt.
     """
 
@@ -97,7 +99,7 @@ class Model:
                 values /= math.sqrt(float(values @ values)) or 1.0
                 scores = scores + values @ self.weights[places]
         if self.meanings is not None:
-            scores = scores + sense.encode([text])[0] @ self.meanings
+            scores = scores + points([text], halves=len(self.meanings) != sense.NUMBERS)[0] @ self.meanings
         return self.answer(scores)
 
     def answer(self, scores: Floats) -> Answer:
@@ -130,6 +132,11 @@ class Model:
         return buffer.getvalue()
 
 
+def points(texts: Sequence[str], *, halves: bool) -> Floats:
+    """Rows of what each text means: one point, or those of its halves side by side."""
+    return sense.encode_halves(texts) if halves else sense.encode(texts)
+
+
 def confidences(scores: Floats, scale: float, nothing: float | None) -> Floats:
     """Rows of scores as chances of the labels; what they lack to 1 is the chance of "none of these"."""
     scaled = scores * scale
@@ -145,13 +152,15 @@ def loads(data: bytes) -> Model:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             head = json.loads(archive["head"].tobytes().decode())
-            if head["format"] not in (2, FORMAT):
-                raise BadModel(f"format {head['format']}, this version reads 2 and {FORMAT}: train it again")
+            if head["format"] not in READ:
+                raise BadModel(f"format {head['format']}, this version reads {READ[0]} to {FORMAT}: train it again")
             meanings = _meanings(archive, head.get("sense"))
             idf, weights, bias = archive["idf"], archive["weights"].astype(np.float32), archive["bias"]
         vocabulary = {term: place for place, term in enumerate(head["terms"])}
         if weights.shape != (len(vocabulary), len(head["labels"])) or idf.shape != (len(vocabulary),):
             raise BadModel("vocabulary and weights have different sizes")
+        if meanings is not None and meanings.shape not in [(n * sense.NUMBERS, len(head["labels"])) for n in (1, 2)]:
+            raise BadModel(f"weights of meanings have the shape {meanings.shape}")
         return Model(
             tuple(head["labels"]), vocabulary, int(head["word_terms"]), idf.astype(np.float32), weights, bias.astype(np.float32),
             meanings, float(head["scale"]), None if head["nothing"] is None else float(head["nothing"]),

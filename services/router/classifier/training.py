@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from services.router.classifier import sense
-from services.router.classifier.model import Floats, Model, characters, confidences, words
+from services.router.classifier.model import Floats, Model, characters, confidences, points, words
 
 SCALES = np.linspace(0.5, 20.0, 79)
 NOTHINGS = np.linspace(-1.5, 1.0, 51)
@@ -32,10 +33,17 @@ training parts of the public sets: shorter serves long texts, longer serves shor
 ENOUGH_TO_CHOOSE = 200
 """Held-out texts from which on recipes are compared on them."""
 UNEVEN = 3
-"""Times the median that the most frequent label has: from there on it is tried to weigh labels alike."""
-HALF = np.float32(0.5)
+"""Times the median that the most frequent label has: from there on it is tried to weigh labels more alike."""
+EVENNESS = (0.0, 0.5, 1.0)
+"""Power of a label's rarity that a text of it weighs: 0, texts weigh alike; 1, labels do; between them the square root."""
+MOST_TOGETHER = 3
+"""Recipes of which a mean is tried."""
 COST = 0.5
 """Of a training text on the wrong side (C of the machine), for texts whose two views have length 1 each."""
+LOOSER = 0.2
+"""The same, tried too where labels are uneven: rare labels have few texts, and those are best not followed too closely."""
+MANY = 10_000
+"""Texts; above it `LOOSER` is not tried: there is little to win, and each recipe takes time and memory."""
 
 
 class NotEnough(ValueError):
@@ -66,19 +74,22 @@ def train(
     views = [_view(words, 1), _view(characters, 2 if len(pairs) > SMALL else 1)]
     known, wanted = [text for text, _ in pairs], np.asarray([label for _, label in pairs])
     counted: csr_matrix = hstack([view.fit_transform(known) for view in views], format="csr")
-    meant = sense.encode(known) * np.float32(MEANING) if (sense.installed() if senses is None else senses) else None
+    with_sense = sense.installed() if senses is None else senses
+    halves = with_sense and _halved(known)
+    meant = points(known, halves=halves) * np.float32(MEANING) if with_sense else None
+    held = _seen(views, held_texts, with_sense, halves)
     learnt: list[_Learnt] = []
     names: tuple[str, ...] = ()
-    for with_meaning, balanced in _recipes(meant is not None, wanted, len(held_texts)):
-        features = hstack([counted, csr_matrix(meant)], format="csr") if with_meaning else counted
-        names, both, bias = _columns(_fit(features, wanted, balanced, seed))
-        terms = counted.shape[1]
-        weights, meanings = both[:terms], both[terms:] * np.float32(MEANING) if with_meaning else None
-        learnt.append(_Learnt(weights, bias, meanings, _scores(views, held_texts, weights, bias, meanings)))
+    whole = hstack([counted, csr_matrix(meant)], format="csr") if with_sense else counted
+    terms = counted.shape[1]
+    for recipe in _recipes(with_sense, wanted, len(held_texts)):
+        names, both, bias = _columns(_fit(whole if recipe.with_meaning else counted, wanted, recipe, seed))
+        weights, meanings = both[:terms], both[terms:] * np.float32(MEANING) if recipe.with_meaning else None
+        learnt.append(_Learnt(weights, bias, meanings, held.scores(weights, bias, meanings)))
     places = {name: place for place, name in enumerate(names)}
     truth = np.array([places.get(one, -1) for one in held_labels])
     weights, bias, meanings, scores = _best(learnt, truth)
-    apart = _scores(views, outside, weights, bias, meanings) if outside else scores[:0]
+    apart = _seen(views, outside, with_sense, halves).scores(weights, bias, meanings) if outside else scores[:0]
     scale, nothing = _calibrate(np.vstack([scores, apart]), np.append(truth, np.full(len(apart), -1)))
     threshold, figures = _threshold(confidences(scores, scale, nothing), truth, precision)
     vocabulary = {term: int(place) for term, place in views[0].vocabulary_.items()}
@@ -91,6 +102,25 @@ def train(
     )  # fmt: skip
 
 
+class _Recipe(NamedTuple):
+    """How a machine is learnt. `evenness`: see `EVENNESS`; `cost`: see `COST`."""
+
+    with_meaning: bool
+    evenness: float
+    cost: float
+
+
+class _Seen(NamedTuple):
+    """Texts as the machine sees them: their terms counted, and their points."""
+
+    counted: csr_matrix
+    meant: Floats | None
+
+    def scores(self, weights: Floats, bias: Floats, meanings: Floats | None) -> Floats:
+        found: Floats = np.asarray(self.counted @ weights + bias, dtype=np.float32)
+        return found if meanings is None or self.meant is None else found + self.meant @ meanings
+
+
 class _Learnt(NamedTuple):
     """What one recipe made of the texts, and its scores of the held-out ones."""
 
@@ -101,49 +131,61 @@ class _Learnt(NamedTuple):
 
 
 def _best(learnt: Sequence[_Learnt], truth: np.ndarray) -> _Learnt:
-    """Who is right most often on the held-out texts: one recipe, or the mean of two, which is as cheap to ask as one. Of equals
-    the first."""
-    pairs = [(place, other) for other in range(len(learnt)) for place in range(other)]
-    chosen: tuple[int, ...] = (0,)
+    """Who is right most often on the held-out texts: one recipe, or the mean of some, which is as cheap to ask as one. Of equals
+    the first, those of fewer recipes before those of more."""
+    chosen: tuple[_Learnt, ...] = ()
     most = -1.0
-    for group in [*((place,) for place in range(len(learnt))), *pairs]:
-        scores = np.sum([learnt[place].scores for place in group], axis=0)
-        right = float(np.mean(scores.argmax(axis=1) == truth))
-        if right > most:
-            most, chosen = right, group
-    if len(chosen) == 1:
-        return learnt[chosen[0]]
-    one, two = (learnt[place] for place in chosen)
-    known = [found for found in (one.meanings, two.meanings) if found is not None]
-    meanings: Floats | None = np.asarray(np.sum(known, axis=0), dtype=np.float32) * HALF if known else None
-    return _Learnt(
-        (one.weights + two.weights) * HALF, (one.bias + two.bias) * HALF, meanings, (one.scores + two.scores) * HALF
+    for size in range(1, MOST_TOGETHER + 1):
+        for group in combinations(learnt, size):
+            right = float(np.mean(np.sum([one.scores for one in group], axis=0).argmax(axis=1) == truth))
+            if right > most:
+                most, chosen = right, group
+    return chosen[0] if len(chosen) == 1 else _mean(chosen)
+
+
+def _mean(group: Sequence[_Learnt]) -> _Learnt:
+    """Linear machines together are one; of those without meanings the weights of meanings are 0."""
+    share = np.float32(1 / len(group))
+    known = [one.meanings for one in group if one.meanings is not None]
+    meanings: Floats | None = np.asarray(np.sum(known, axis=0), dtype=np.float32) * share if known else None
+    weights, bias, scores = (
+        np.asarray(np.sum(parts, axis=0), dtype=np.float32) * share
+        for parts in zip(*((one.weights, one.bias, one.scores) for one in group), strict=True)
     )
+    return _Learnt(weights, bias, meanings, scores)
 
 
-def _recipes(senses: bool, labels: np.ndarray, held: int) -> Iterator[tuple[bool, bool]]:
-    """What is tried, and the best on the held-out texts taken (or the mean of two): with what texts mean or without, rare labels
-    weighing as much as frequent ones or less. With few held-out texts there is one recipe: a choice between some would be a choice
-    by chance.
+def _recipes(senses: bool, labels: np.ndarray, held: int) -> Iterator[_Recipe]:
+    """What is tried, and the best on the held-out texts taken (or the mean of some): with what texts mean or without; where labels
+    are uneven, also how far rare ones are brought to the weight of frequent ones, and how closely the texts are followed. With few
+    held-out texts there is one recipe: a choice between some would be a choice by chance.
     """
-    yield senses, False
+    first = _Recipe(senses, 0.0, COST)
+    yield first
     if held < ENOUGH_TO_CHOOSE:
         return
     _, counts = np.unique(labels, return_counts=True)
     uneven = counts.max() >= UNEVEN * np.median(counts)
-    if uneven:
-        yield senses, True
-    if senses:
-        yield False, False
-        if uneven:
-            yield False, True
+    costs = (COST, LOOSER) if uneven and len(labels) <= MANY else (COST,)
+    for with_meaning in (True, False) if senses else (False,):
+        for evenness, cost in product(EVENNESS if uneven else (0.0,), costs):
+            one = _Recipe(with_meaning, evenness, cost)
+            if one != first:
+                yield one
 
 
-def _fit(features: csr_matrix, labels: np.ndarray, balanced: bool, seed: int) -> LinearSVC:
-    machine = LinearSVC(C=COST, random_state=seed, class_weight="balanced" if balanced else None)
+def _fit(features: csr_matrix, labels: np.ndarray, recipe: _Recipe, seed: int) -> LinearSVC:
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = (len(labels) / (len(counts) * counts)) ** recipe.evenness
+    machine = LinearSVC(C=recipe.cost, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return machine.fit(features, labels)
+        return machine.fit(features, labels, sample_weight=weights[places])
+
+
+def _halved(texts: Sequence[str]) -> bool:
+    """Have most texts a first line and a rest?"""
+    return 2 * sum(sense.halves(text) is not None for text in texts) >= len(texts)
 
 
 def _view(analyzer: Callable[[str], Iterator[str]], least: int) -> TfidfVectorizer:
@@ -151,13 +193,9 @@ def _view(analyzer: Callable[[str], Iterator[str]], least: int) -> TfidfVectoriz
     return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, min_df=least, max_features=MAX_TERMS, dtype=np.float32)
 
 
-def _scores(
-    views: Sequence[TfidfVectorizer], texts: Sequence[str], weights: Floats, bias: Floats, meanings: Floats | None
-) -> Floats:
-    found: Floats = np.asarray(
-        hstack([view.transform(texts) for view in views], format="csr") @ weights + bias, dtype=np.float32
-    )
-    return found if meanings is None else found + sense.encode(texts) @ meanings
+def _seen(views: Sequence[TfidfVectorizer], texts: Sequence[str], with_sense: bool, halves: bool) -> _Seen:
+    counted: csr_matrix = hstack([view.transform(texts) for view in views], format="csr")
+    return _Seen(counted, points(texts, halves=halves) if with_sense else None)
 
 
 def _columns(machine: LinearSVC) -> tuple[tuple[str, ...], Floats, Floats]:

@@ -91,7 +91,7 @@ def test_a_model_of_another_format_is_refused(model):
     parts["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **parts)
-    with pytest.raises(BadModel, match="format 99, this version reads 2 and 3"):
+    with pytest.raises(BadModel, match="format 99, this version reads 2 to 4"):
         loads(buffer.getvalue())
 
 
@@ -99,7 +99,7 @@ def test_a_model_of_the_first_format_is_refused_with_what_to_do():
     head = json.dumps({"format": 1, "labels": ["a", "b"], "terms": ["w:x"], "scale": 1.0, "threshold": 0.5}).encode()
     buffer = io.BytesIO()
     np.savez(buffer, head=np.frombuffer(head, dtype=np.uint8), weights=np.zeros((1, 2)))
-    with pytest.raises(BadModel, match="format 1, this version reads 2 and 3: train it again"):
+    with pytest.raises(BadModel, match="format 1, this version reads 2 to 4: train it again"):
         loads(buffer.getvalue())
 
 
@@ -159,6 +159,21 @@ def test_what_it_predicts_is_what_it_learnt_with(model):
 def test_one_label_is_not_enough():
     with pytest.raises(NotEnough):
         train(["a", "b"], ["x", "x"], ["a"], ["x"])
+
+
+def parts_of(data: bytes, **head: object) -> dict[str, np.ndarray]:
+    """The arrays of a model file, with other values in its head."""
+    with np.load(io.BytesIO(data)) as archive:
+        parts = dict(archive)
+    changed = json.loads(parts["head"].tobytes()) | head
+    parts["head"] = np.frombuffer(json.dumps(changed).encode(), dtype=np.uint8)
+    return parts
+
+
+def packed(parts: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **parts)
+    return buffer.getvalue()
 
 
 # ---- what texts mean ---------------------------------------------------------------------------------------------------
@@ -222,6 +237,71 @@ def test_a_model_of_the_second_format_is_read_as_one_that_knows_no_meanings():
     assert loads(buffer.getvalue()).predict("wifi down").best == one.predict("wifi down").best
 
 
+BODIES = ["Dear team, good morning and many thanks", "Hello, please help us today", "Hi all, have a nice day, regards"]
+
+
+def with_bodies() -> tuple[list[str], list[str]]:
+    subjects, labels = meant()
+    return [f"{one}\n{BODIES[place % 3]}" for place, one in enumerate(subjects)], labels
+
+
+@pytest.mark.parametrize(
+    ("text", "halves"),
+    [
+        ("no mail\nsince noon\nall of us", ("no mail", "since noon\nall of us")),
+        ("no mail", None),
+        ("no mail\n", None),
+        (" \nsince noon", None),
+        ("", None),
+    ],
+)
+def test_the_halves_of_a_text_are_its_first_line_and_the_rest(text, halves):
+    assert sense.halves(text) == halves
+
+
+def test_the_points_of_halves_are_those_of_their_lines_and_a_text_of_one_line_has_its_own_twice():
+    first, rest, one = sense.encode(["no mail", "since noon", "where is my parcel"]) * np.float32(0.5**0.5)
+    found = sense.encode_halves(["no mail\nsince noon", "where is my parcel"])
+    assert found == pytest.approx(np.array([[*first, *rest], [*one, *one]]), abs=1e-4)
+    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-4)
+
+
+def test_subjects_and_bodies_are_understood_apart():
+    learnt, labels = with_bodies()
+    one = train(learnt, labels, learnt, labels, senses=True)
+    assert one.meanings is not None
+    assert one.meanings.shape == (2 * sense.NUMBERS, 2)
+    again = loads(one.dumps())
+    assert [again.predict(text).best for text in learnt] == labels
+    assert again.predict(f"退款\n{BODIES[1]}").best == "money"
+    assert again.predict(f"快递还没到\n{BODIES[1]}").best == "delivery"
+    assert again.predict("快递还没到").best == "delivery"
+
+
+def test_what_was_chosen_on_is_what_is_predicted_with_two_halves():
+    learnt, labels = with_bodies()
+    one = train(learnt, labels, learnt, labels, precision=1.0, senses=True)
+    lowest = min(one.predict(text).confidence for text in learnt)
+    assert lowest == pytest.approx(one.threshold, abs=1e-4)
+
+
+def test_a_model_of_the_third_format_is_read_as_one_that_takes_a_text_as_a_whole():
+    texts_learnt, labels = meant()
+    one = train(texts_learnt, labels, texts_learnt, labels, senses=True)
+    parts = parts_of(one.dumps(), format=3)
+    assert parts["meanings"].shape == (sense.NUMBERS, 2)
+    again = loads(packed(parts))
+    assert again.predict("退款\n谢谢").confidence == pytest.approx(one.predict("退款\n谢谢").confidence, abs=0.01)
+
+
+@pytest.mark.parametrize("rows", [1, 3 * sense.NUMBERS])
+def test_weights_of_meanings_of_another_size_are_refused(rows):
+    parts = parts_of(train(*meant(), *meant(), senses=True).dumps())
+    parts["meanings"] = np.zeros((rows, 2), dtype=np.float16)
+    with pytest.raises(BadModel, match="weights of meanings have the shape"):
+        loads(packed(parts))
+
+
 # ---- which recipe ------------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +324,62 @@ def test_the_mean_of_two_recipes_is_taken_when_it_is_right_more_often_than_eithe
     assert best.meanings is not None
     assert best.meanings.item() == 2
     assert (best.scores.argmax(axis=1) == truth).all()
+
+
+def test_the_mean_of_three_is_taken_when_it_is_right_more_often_than_one_or_two():
+    truth = np.array([0, 0, 0])
+    each = [
+        recipe(scores, mark=3)
+        for scores in ([[2, 0], [0, 3], [2, 0]], [[2, 0], [2, 0], [0, 3]], [[0, 3], [2, 0], [2, 0]])
+    ]
+    best = training._best(each, truth)
+    assert (best.scores.argmax(axis=1) == truth).all()
+    assert best.scores[0].tolist() == pytest.approx([4 / 3, 1])
+    assert (best.weights.item(), best.bias.item(), best.meanings) == (3, 3, None)
+
+
+def test_a_mean_takes_recipes_without_meanings_as_ones_whose_meanings_weigh_nothing():
+    group = [recipe([[1, 0]], mark=1, meanings=6), recipe([[1, 0]], mark=2), recipe([[1, 0]], mark=3)]
+    mean = training._mean(group)
+    assert mean.meanings is not None
+    assert mean.meanings.item() == pytest.approx(2)
+
+
+EVEN = np.array(["a", "b"] * 50)
+RARE = np.array(["a"] * 90 + ["b"] * 5 + ["c"] * 5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "senses", "held", "tried"),
+    [
+        (RARE, True, training.ENOUGH_TO_CHOOSE - 1, 1),
+        (EVEN, True, training.ENOUGH_TO_CHOOSE, 2),
+        (EVEN, False, training.ENOUGH_TO_CHOOSE, 1),
+        (RARE, True, training.ENOUGH_TO_CHOOSE, 12),
+        (RARE, False, training.ENOUGH_TO_CHOOSE, 6),
+        (np.tile(RARE, training.MANY // 100 + 1), True, training.ENOUGH_TO_CHOOSE, 6),
+    ],
+)
+def test_more_recipes_are_tried_where_labels_are_uneven_and_there_is_enough_to_choose_on(labels, senses, held, tried):
+    found = list(training._recipes(senses, labels, held))
+    assert len(found) == len(set(found)) == tried
+    assert found[0] == (senses, 0.0, training.COST)
+
+
+def test_a_rare_label_is_said_more_readily_the_more_evenly_labels_weigh():
+    """Of one word that both labels have, ten times as often the frequent one."""
+    known = ["printer"] * 11 + ["toner"] * 10
+    labels = np.array(["often"] * 10 + ["rare"] + ["often"] * 10)
+    view = training._view(words, 1)
+    features = view.fit_transform(known)
+    scores = [
+        float(
+            training._fit(features, labels, training._Recipe(False, evenness, 5.0), 0).decision_function(features[0])[0]
+        )
+        for evenness in training.EVENNESS
+    ]
+    assert scores == sorted(scores)
+    assert scores[0] < scores[1] - 0.1 < scores[2] - 0.2
 
 
 def test_of_recipes_that_are_right_as_often_the_first_is_taken_alone():
