@@ -8,14 +8,15 @@ from msgspec.structs import replace
 
 from services.sla.domain.clock import Clock, State, Warning, WarningState
 from services.sla.domain.terms import Library, Policy, Terms, Threshold
-from services.sla.domain.track import RUN, WAIT, ZERO, Phase, deadline, segments, spent, waits
+from services.sla.domain.track import ZERO, Phase, deadline, segments, spent, waits
 
 
 def read(clock: Clock, phases: tuple[Phase, ...], library: Library, until: datetime) -> Clock:
     """The clock with elapsed and paused time as of `until` (or its end, whichever is first)."""
     until = until if clock.stopped_at is None else min(until, clock.stopped_at)
     parts = segments(phases, clock.spans, clock.metric, library, clock.counts_from, until)
-    return replace(clock, elapsed=spent(parts, RUN), paused_time=spent(parts, WAIT), as_of=until)
+    elapsed, paused_time = spent(parts)
+    return replace(clock, elapsed=elapsed, paused_time=paused_time, as_of=until)
 
 
 def due_computed(clock: Clock, phases: tuple[Phase, ...], library: Library, until: datetime) -> datetime | None:
@@ -46,6 +47,7 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
     start, calendar = clock.counts_from, policy.calendar
     parts = segments(phases, clock.spans, clock.metric, library, start, at)
     due = deadline(parts, terms.target, start, at, calendar)
+    elapsed, paused_time = spent(parts)
     paused = waits(policy, terms, status)
     target = terms.target.length(start, calendar)
     if cause == "resumed" and due is not None and due < at:
@@ -65,8 +67,8 @@ def arm(clock: Clock, phases: tuple[Phase, ...], status: str, library: Library, 
         armed_at=armed_at,
         cause=cause,
         warnings=warnings,
-        elapsed=spent(parts, RUN),
-        paused_time=spent(parts, WAIT),
+        elapsed=elapsed,
+        paused_time=paused_time,
         as_of=at,
     )
 

@@ -125,7 +125,7 @@ class Fold:
         span = Span(start, self.version, policy.name, self.priority)
         last = self.clocks.get(metric)
         cycle = max(visit, 1 if last is None else last.cycle + 1)
-        clock = Clock(metric, cycle, started_at=start, counts_from=start, spans=(span,), armed_at=at, as_of=at)
+        clock = Clock(metric, cycle, start, start, (span,), armed_at=at, as_of=at)
         if last is not None and last.started_at == start and last.stop_cause in CONTINUES:
             clock = replace(
                 clock,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
+
 from services.sla.errors import UnknownPolicy, UnknownVersion
 from shared.calendar import BusinessCalendar
 
@@ -111,8 +113,7 @@ class Policy:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """Which policy governs a ticket, and of every policy, in order: (its name, did it match)."""
 
     policy: Policy | None

@@ -98,13 +98,15 @@ def _inside(phases: Sequence[Phase], spans: Sequence[Span], start: datetime, unt
     return [mark.at for marks in (phases, spans) for mark in marks[1:] if start < mark.at < until]
 
 
-def spent(parts: Sequence[Segment], mode: str) -> timedelta:
-    """Open time of the segments of one mode."""
-    total = ZERO
+def spent(parts: Sequence[Segment]) -> tuple[timedelta, timedelta]:
+    """Open time of the segments that count, and of those that wait."""
+    counted = waited = ZERO
     for part in parts:
-        if part.mode is mode:
-            total += part.open
-    return total
+        if part.mode is RUN:
+            counted += part.open
+        elif part.mode is WAIT:
+            waited += part.open
+    return counted, waited
 
 
 def deadline(
