@@ -71,9 +71,9 @@ _REACHED = """
 select n.ticket_id, m.rule, m.recipient, m.state from notifier.notification n join notifier.message m on m.id = n.message_id
 where n.event_kind = 'ticket' and n.event_item = any(%(ids)s)
 """
-COLUMNS = """m.id, m.version, m.ticket_id, m.rule, m.playbook, m.event_type, case when m.event <> '{}' then m.event else (
+COLUMNS = """m.id, m.version, m.ticket_id, m.rule, m.playbook, m.event_type, case when m.event <> '{}' then m.event else coalesce((
         select e.data::jsonb from ledger.event e
-        where e.kind = 'ticket' and e.id = m.ticket_id and e.version = m.event_version) end,
+        where e.kind = 'ticket' and e.id = m.ticket_id and e.version = m.event_version), '{}') end,
     m.recipient, m.channel, m.provider, m.address, m.locale, m.urgency, m.on_unknown, m.state, m.epoch, m.failures,
     m.provider_id, m.valid_until, m.attempts, m.created_at, m.event_version, m.gather, m.bundle, m.reason"""
 """A message as `Row` takes it. Its event is read where it stands, in the log; earlier versions wrote it here too."""
