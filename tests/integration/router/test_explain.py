@@ -81,7 +81,7 @@ def test_who_was_considered_reads_the_same_however_it_is_kept(database_url: str)
         assert read["considered"] == ["ann", "bob", "cai"]
         assert reason_in_timeline(desk, ticket) == read
         told = story(desk, ticket)
-        older = """update ledger.event set reason = jsonb_set(reason, '{considered}', '["ann", "bob", "cai"]')
+        older = """update ledger.event set reason = jsonb_set(reason::jsonb, '{considered}', '["ann", "bob", "cai"]')
             where id = %s and type = 'ticket.assigned'"""
         with desk.database.begin() as connection:
             connection.exec_driver_sql(older, (ticket,))

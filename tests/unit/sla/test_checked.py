@@ -46,9 +46,17 @@ def complaints(folder: Path, targets: str, more: str = "", *, warnings: bool = F
 @pytest.mark.parametrize(
     ("targets", "more", "complaint"),
     [
-        ("resolution: {urgnt: 2h, default: 4h}", "", "sla[0].targets.resolution.urgnt: unknown priority 'urgnt'"),
+        (
+            "resolution: {urgnt: 2h, default: 4h}",
+            "",
+            "sla[0].targets.resolution.urgnt: unknown priority 'urgnt'; did you mean 'urgent'?",
+        ),
         ("'ownership:lap': 2h", "", "sla[0].targets.ownership:lap: unknown group 'lap'"),
-        ("resolution: 2h", "pause_on: [pendng]", "sla[0].pause_on[0]: unknown status 'pendng'"),
+        (
+            "resolution: 2h",
+            "pause_on: [pendng]",
+            "sla[0].pause_on[0]: unknown status 'pendng'; did you mean 'pending'?",
+        ),
         (
             "resolution: 2h",
             "pause_on: {resolution: [new, wait]}",
@@ -66,7 +74,8 @@ def test_what_a_policy_names_and_nobody_has_is_a_mistake(
 def test_a_node_of_no_flow_is_warned_of_because_cases_of_before_may_be_there(tmp_path: Path) -> None:
     found = complaints(tmp_path, "'node:inspekt': 2h", "warn: {'node:inspekt': [10m]}", warnings=True)
     assert found == [
-        f"sla[0].{where}.node:inspekt: unknown node of any flow 'inspekt'" for where in ("targets", "warn")
+        f"sla[0].{where}.node:inspekt: unknown node of any flow 'inspekt'; did you mean 'inspect'?"
+        for where in ("targets", "warn")
     ]
     assert complaints(tmp_path, "'node:inspekt': 2h") == []
 
