@@ -152,9 +152,9 @@ def _settle_people(engine: Engine, workers: Sequence[Any]) -> None:
 
 def _parts(course: Sequence[tuple[float, float]], count: int) -> tuple[float, ...]:
     """CPU a ticket of each fifth of a round, from (tickets done, CPU seconds) as it went; none of a round too short to tell."""
-    marks = [min(course, key=lambda one: abs(one[0] - count * part / PARTS)) for part in range(PARTS + 1)]
     if len(course) < 20 * PARTS:
         return ()
+    marks = [min(course, key=lambda one: abs(one[0] - count * part / PARTS)) for part in range(PARTS + 1)]
     return tuple((b[1] - a[1]) / (b[0] - a[0]) * 1e6 for a, b in pairwise(marks))
 
 

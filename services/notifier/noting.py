@@ -46,11 +46,7 @@ class Notes:
                 if outcome is None:
                     continue
                 self._kinds.setdefault(provider, []).append(outcome.kind)
-                if outcome.kind is not Kind.ACCEPTED and outcome.kind in (
-                    Kind.TRANSIENT,
-                    Kind.UNKNOWN,
-                    Kind.BAD_ACCOUNT,
-                ):
+                if outcome.kind in (Kind.TRANSIENT, Kind.UNKNOWN, Kind.BAD_ACCOUNT):
                     trouble.add(provider)
                     self._codes[provider] = f"{outcome.code} {outcome.detail}".strip()[:200]
             due = {

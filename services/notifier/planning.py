@@ -123,7 +123,7 @@ def serving(providers: Sequence[Provider], recipient: str) -> Sequence[Provider]
 
 def address_of(recipient: str, address: str | None, providers: Sequence[Provider]) -> str | None:
     """Where to reach a recipient whose own is `address`; of an endpoint that a chain calls, its provider's `base_url`."""
-    if recipient != f"robot:{address}":
+    if recipient != f"{ROBOT}{address}":
         return address
     return next((one.base_url for one in providers if (one.name, one.driver) == (address, "webhook")), address)
 
