@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time, timedelta
-from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +17,7 @@ from shared.oncall.schedule import Schedule
 from shared.playbook import flows
 from shared.playbook.conditions import parse as parse_condition
 from shared.playbook.escalation import schedule_references
-from shared.playbook.facts import ConditionError
+from shared.playbook.facts import ConditionError, meant
 from shared.playbook.messages import Target as AudienceTarget
 from shared.playbook.model import Playbook
 from shared.playbook.sla import DEFAULT as PRIORITY_DEFAULT
@@ -60,8 +59,7 @@ def _names(wanted: Iterable[tuple[Path_, str | None]], known: Iterable[str], wha
     names = set(known)
     for path, name in wanted:
         if name is not None and name not in names:
-            near = get_close_matches(name, names, 1)
-            yield path, f"unknown {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), False
+            yield path, f"unknown {what} {name!r}{meant(name, names)}", False
 
 
 def _lanes(playbook: Playbook) -> Iterator[Finding]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 from msgspec import inspect as types
+
+from shared.playbook.facts import meant
 
 Path_ = tuple[str | int, ...]
 
@@ -39,9 +40,8 @@ def misfit(error: msgspec.ValidationError, kind: Any) -> tuple[Path_, str]:
 def hint(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is not known: the nearest, else all there are, if they are few."""
     names = list(dict.fromkeys(known))
-    near = get_close_matches(name, names, 1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    if near := meant(name, names):
+        return near
     return f" (known: {', '.join(sorted(names))})" if 0 < len(names) <= 30 else ""
 
 

@@ -26,6 +26,12 @@ RESERVED = frozenset({"all", "any", "not"})
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not known: the nearest of those that are; nothing where none is near."""
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 class Kind(StrEnum):
     """What a fact holds."""
 
@@ -87,8 +93,7 @@ class Field:
 
     def _known(self, text: str, path: str) -> str:
         if self.values and text not in self.values:
-            hint = get_close_matches(text, self.values, 1)
-            also = f"; did you mean {hint[0]!r}?" if hint else f" (known: {', '.join(self.values[:12])})"
+            also = meant(text, self.values) or f" (known: {', '.join(self.values[:12])})"
             raise ConditionError(path, f"can never be {text!r}{also}")
         if self.kind is Kind.DATE and not _DATE.match(text):
             raise ConditionError(path, f"is a date written YYYY-MM-DD, cannot be compared with {text!r}")
@@ -131,8 +136,7 @@ class Schema:
             return found
         if name.startswith(self.open_prefixes):
             return None
-        hint = get_close_matches(name, self.fields, 1)
-        raise ConditionError(path, f"unknown field {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else ""))
+        raise ConditionError(path, f"unknown field {name!r}{meant(name, self.fields)}")
 
     def extended(self, more: Mapping[str, Field]) -> Schema:
         """Return this schema with further facts; a fact of the same name is replaced."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from shared.playbook.conditions import ConditionError, Schema, parse
 from shared.playbook.enrichment import facts_named, fault_of
+from shared.playbook.facts import meant
 from shared.playbook.routing import Actions, FieldType, Group, RelaxTo, Routing, RuleSetSpec, Strategy
 from shared.playbook.rulecheck import check as check_rules
 from shared.playbook.ruleset import Rule, RuleSet
@@ -63,8 +63,7 @@ def writes_of(then: Actions) -> dict[str, str]:
 def _unknown(path: str, name: str, known: Iterable[str], what: str) -> Iterator[Problem]:
     names = list(known)
     if name not in names:
-        hint = get_close_matches(name, names, 1)
-        yield Problem(path, f"unknown {what} {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else ""))
+        yield Problem(path, f"unknown {what} {name!r}{meant(name, names)}")
 
 
 def _names_twice(path: str, names: Iterable[str]) -> Iterator[Problem]:
@@ -295,9 +294,8 @@ def _enrichments(routing: Routing, schema: Schema) -> Iterator[Problem]:
                     and known.default
                     and member not in known.default
                 ):
-                    hint = get_close_matches(member, known.default, 1)
-                    meant = f"; did you mean {hint[0]!r}?" if hint else ""
-                    yield Problem(here, f"reads {fact}, which the default of {name} does not have{meant}", warning=True)
+                    reason = f"reads {fact}, which the default of {name} does not have{meant(member, known.default)}"
+                    yield Problem(here, reason, warning=True)
 
 
 def _read(when: Mapping[str, Any] | None, schema: Schema) -> frozenset[str]:
